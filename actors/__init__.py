@@ -1,0 +1,1 @@
+"""Ray. The actors are plain classes; `cluster` is the only module that imports ray."""

@@ -1,0 +1,348 @@
+"""What the front end calls: commands to whoever holds a session, queries to the storage.
+
+    session is ...                       its commands run ...
+    initialized, completed, parked       here, by optimistic append
+    in progress                          in its actor; found by name, by the Registry if the name is stale
+
+A command keeps its identity through every resend, so a call that failed although it ran is harmless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from actors import cluster
+from actors.clock import wall_ms
+from actors.interview import Activation
+from actors.registry import Placement
+from orchestrator.errors import (
+    InvalidInput,
+    Moved,
+    NotFound,
+    OrchestratorError,
+    OutcomeUnknown,
+    Retryable,
+    StateConflict,
+    Unavailable,
+)
+from orchestrator.interview.commands import (
+    Caller,
+    Command,
+    Create,
+    Start,
+    command_hash,
+    command_key,
+    command_name,
+)
+from orchestrator.interview.decide import check_same_body, created
+from orchestrator.interview.entry import Entry, new_entry
+from orchestrator.interview.fold import fold
+from orchestrator.interview.state import State, dump_state, snapshot_of
+from orchestrator.interview.view import session_view
+from orchestrator.journal import Collision
+from orchestrator.session import Reply, Request, Session, delete_request
+from orchestrator.settings import Settings
+from orchestrator.storage import Store
+
+log = logging.getLogger(__name__)
+
+COMMAND_SECONDS = 3.5
+SUSPECT_SECONDS = 2.0
+START_CALL_SECONDS = 15.0
+
+
+class InterviewClient:
+    """One front end's way to sessions. Holds handles of actors, and no other state that matters."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings = settings
+        self.store = store
+        self._holders: dict[str, tuple[str, Any]] = {}
+        self._registry: Any = None
+        self._alive: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def connect(cls, settings: Settings) -> InterviewClient:
+        """Join the Ray cluster and the database, and see that the system's actors exist."""
+        from actors.storage import open_store
+
+        await asyncio.to_thread(cluster.connect, settings.ray_address or "auto", settings.namespace)
+        client = cls(settings, await open_store())
+        await client._ensure_registry()
+        await cluster.ensure_housekeeper()
+        client._alive = asyncio.get_running_loop().create_task(client._stay_alive())
+        return client
+
+    async def close(self) -> None:
+        if self._alive is not None:
+            self._alive.cancel()
+        await self.store.close()
+        await asyncio.to_thread(cluster.disconnect)
+
+    # Commands
+
+    async def create(self, command: Create, caller: Caller, command_id: str | None = None) -> Reply:
+        """Make a session; no actor is needed. The same id from the same caller is the same session."""
+        now = wall_ms()
+        session_id = self._new_session_id(caller, command_id)
+        identity = None
+        if command_id is not None:
+            identity = (command_key(caller, command, command_id), command_hash(command))
+        entry = new_entry(session_id, 1, 0, now, created(command), by=caller.principal, command=identity)
+        entry = replace(entry, mac=self.store.mac(entry, ""))
+        state = fold(None, entry)
+        result = await self.store.create(entry, snapshot_of(state))
+        if isinstance(result, Collision):
+            return await self._created_before(result.stored, command, caller)
+        return Reply(session_view(state, now, caller.role), state.version)
+
+    async def send(
+        self,
+        session_id: str,
+        command: Command,
+        caller: Caller,
+        command_id: str | None = None,
+        if_match: int | None = None,
+    ) -> Reply:
+        """Run a command on a session, wherever it is held. Durable on return.
+
+        Raises what `decide` raises, NotFound, StaleVersion, or a Retryable within 4 s.
+        """
+        request = Request(command, caller, wall_ms(), command_id, if_match)
+        return await self._until_executed(session_id, request)
+
+    async def draft(
+        self, session_id: str, index: int, text: str, revision: int | None, caller: Caller
+    ) -> dict[str, Any]:
+        """Keep the text in progress of the open question: {"revision": highest stored, "saved": bool}."""
+        received_at = wall_ms()
+        give_up = _loop_time() + COMMAND_SECONDS
+        while True:
+            holder = await self._holder(session_id)
+            if isinstance(holder, Session):
+                saved = await holder.save_draft(index, text, revision, received_at)
+                return {"revision": saved.revision, "saved": saved.saved}
+            name, handle = holder
+            args = (session_id, index, text, revision, received_at)
+            try:
+                saved = await self._call(session_id, name, handle, "save_draft", args, give_up)
+            except (Moved, cluster.ActorGone, cluster.ActorSilent) as error:
+                await self._before_resend(session_id, error, give_up)
+                continue
+            return {"revision": saved.revision, "saved": saved.saved}
+
+    async def delete(self, session_id: str, caller: Caller, if_match: int | None = None) -> None:
+        """Put the tombstone, end the actor, remove the rest. What a crash leaves, the Housekeeper finishes."""
+        session = await Session.load(self.store, session_id)
+        await session.execute(delete_request(caller, wall_ms(), if_match), wall_ms())
+        self._holders.pop(session_id, None)
+        await self.store.erase(session_id)
+        self._spawn(self._end_actor(session_id))
+
+    # Queries
+
+    async def read(self, session_id: str) -> State:
+        """The state of a session as stored: a snapshot and the entries after it. Raises NotFound."""
+        return (await Session.load(self.store, session_id)).state
+
+    async def cluster(self) -> dict[str, Any]:
+        """Live and warm actors, capacity, and the nodes."""
+        status = await self._registry_call("status", timeout=3.0)
+        placements = status.pop("placements")
+        nodes = [
+            {"node": n.node_id, "address": n.address, "alive": n.alive, "cpu": n.cpu, "memory_bytes": n.memory}
+            for n in await cluster.nodes()
+        ]
+        return {**status, "sessions_held": len(placements), "nodes": nodes}
+
+    async def ready(self) -> dict[str, bool]:
+        """Whether MongoDB and Ray answer now."""
+        mongodb = ray = True
+        try:
+            await self.store.ping()
+        except OrchestratorError:
+            mongodb = False
+        try:
+            ray = bool(await self._registry_call("ping", timeout=2.0))
+        except OrchestratorError:
+            ray = False
+        return {"mongodb": mongodb, "ray": ray}
+
+    # How commands find their session
+
+    async def _until_executed(self, session_id: str, request: Request) -> Reply:
+        give_up = _loop_time() + COMMAND_SECONDS
+        while True:
+            try:
+                holder = await self._holder(session_id)
+                if isinstance(holder, Session):
+                    return await self._execute_here(holder, request)
+                name, handle = holder
+                return await self._call(session_id, name, handle, "execute", (session_id, request), give_up)
+            except (Moved, cluster.ActorGone, cluster.ActorSilent) as error:
+                await self._before_resend(session_id, error, give_up)
+
+    async def _holder(self, session_id: str) -> Session | tuple[str, Any]:
+        """The actor that holds a session, or the session itself if it needs none."""
+        known = self._holders.get(session_id)
+        if known is not None:
+            return known
+        session = await Session.load(self.store, session_id)
+        state = session.state
+        if state.status != "in_progress" or state.parked is not None:
+            return session
+        handle = await cluster.find(state.actor) if state.actor else None
+        name = state.actor
+        if handle is None or name is None:
+            try:
+                placement: Placement = await self._registry_call("ensure", session_id, timeout=COMMAND_SECONDS)
+            except NotFound:
+                raise Moved("The session has just ended or moved.", retry_after=1) from None
+            name, handle = placement.actor, await cluster.find(placement.actor)
+            if handle is None:
+                raise Moved("The session is moving to another actor.", retry_after=1)
+        self._holders[session_id] = (name, handle)
+        return name, handle
+
+    async def _execute_here(self, session: Session, request: Request) -> Reply:
+        state = session.state
+        startable = state.status == "initialized" or (state.parked is not None and request.caller.role == "staff")
+        if isinstance(request.command, Start) and startable:
+            return await self._start(session, request)
+        before = state.seq
+        reply = await session.execute(request, wall_ms())
+        if session.state.seq != before:
+            await self._save(session)
+        return reply
+
+    async def _start(self, session: Session, request: Request) -> Reply:
+        """Activation and start are one entry, written by the actor that takes the session."""
+        state = session.state
+        activation = Activation(
+            state.session_id,
+            dump_state(state),
+            "start" if state.parked is None else "retry",
+            request,
+            session.draft,
+            state.parked_since,
+            retry=state.parked is not None,
+        )
+        wait = self.settings.start_wait_seconds + START_CALL_SECONDS
+        placement: Placement = await self._registry_call("activate", activation, timeout=wait)
+        if placement.reply is None:
+            self._holders.pop(state.session_id, None)
+            raise Moved("The session was taken by another call.", retry_after=1)
+        handle = await cluster.find(placement.actor)
+        if handle is not None:
+            self._holders[state.session_id] = (placement.actor, handle)
+        return placement.reply
+
+    async def _call(
+        self, session_id: str, name: str, handle: Any, method: str, args: tuple[Any, ...], give_up: float
+    ) -> Any:
+        """One call to an actor; after 2 s without an answer the Registry is told to look at it."""
+        label = f"interview {session_id}: {_what(method, args)}"
+        left = max(0.1, give_up - _loop_time())
+        task = asyncio.ensure_future(cluster.call(handle, method, *args, label=label, timeout=left))
+        done, _ = await asyncio.wait({task}, timeout=min(SUSPECT_SECONDS, left))
+        if not done:
+            self._spawn(self._tell_registry(session_id, name))
+        return await task
+
+    async def _before_resend(self, session_id: str, error: Retryable, give_up: float) -> None:
+        self._holders.pop(session_id, None)
+        if _loop_time() + 0.05 >= give_up:
+            raise OutcomeUnknown(
+                "The session is being moved to another machine; repeat the request with the same key.",
+                retry_after=1,
+            ) from error
+        await asyncio.sleep(0.02)
+
+    async def _tell_registry(self, session_id: str, name: str) -> None:
+        try:
+            await self._registry_call("suspect", session_id, name, timeout=5.0)
+        except OrchestratorError as error:
+            log.info("the registry could not be told", extra={"reason": error.code})
+
+    async def _end_actor(self, session_id: str) -> None:
+        try:
+            await self._registry_call("end", session_id, timeout=5.0)
+        except OrchestratorError as error:
+            log.info("the actor is ended later", extra={"reason": error.code})
+
+    async def _registry_call(self, method: str, *args: Any, timeout: float) -> Any:
+        """A call to the Registry; while it restarts, the call is repeated for up to 3 s."""
+        give_up = _loop_time() + 3.0
+        while True:
+            try:
+                registry = self._registry or await self._ensure_registry()
+                return await cluster.call(registry, method, *args, timeout=timeout)
+            except cluster.ActorGone as error:
+                self._registry = None
+                if _loop_time() >= give_up:
+                    raise Unavailable("The registry is restarting; try again soon.", retry_after=1) from error
+                await asyncio.sleep(0.1)
+            except cluster.ActorSilent as error:
+                raise Unavailable("The registry does not answer; try again soon.", retry_after=1) from error
+
+    async def _ensure_registry(self) -> Any:
+        self._registry = await cluster.ensure_registry()
+        return self._registry
+
+    async def _save(self, session: Session) -> None:
+        try:
+            await self.store.save_snapshot(snapshot_of(session.state))
+        except OrchestratorError as error:
+            log.debug("snapshot not saved", extra={"reason": error.code})
+
+    async def _created_before(self, stored: Entry, command: Create, caller: Caller) -> Reply:
+        if stored.erased:
+            raise StateConflict(
+                "The session that this key created was deleted; use a new key.",
+                current_status="deleted",
+                allowed_actions=[],
+            )
+        known = stored.content()["command"]
+        if known is None:
+            raise InvalidInput("This session id is taken.")
+        check_same_body(known[1], command_hash(command))
+        state = await self.read(stored.session_id)
+        return Reply(session_view(state, wall_ms(), caller.role), state.version, replayed=True)
+
+    def _new_session_id(self, caller: Caller, command_id: str | None) -> str:
+        if command_id is None:
+            return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+        identity = "\0".join(("create", caller.principal, command_id)).encode()
+        return str(uuid.UUID(bytes=hmac.digest(self.store.secret, identity, hashlib.sha256)[:16], version=4))
+
+    async def _stay_alive(self) -> None:
+        holder = f"front-end-{secrets.token_hex(4)}"
+        while True:
+            try:
+                await self.store.alive(holder, wall_ms())
+            except OrchestratorError as error:
+                log.debug("no proof of life written", extra={"reason": error.code})
+            await asyncio.sleep(1.0)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _what(method: str, args: tuple[Any, ...]) -> str:
+    request = args[1] if len(args) > 1 else None
+    return command_name(request.command) if isinstance(request, Request) else method
+

@@ -1,0 +1,204 @@
+"""The only module that imports ray: connecting, naming, resources, calls and their failures.
+
+What a call can end in:
+
+    a value                the method's result
+    OrchestratorError      the method returned one (errors travel as values, so no traceback is logged)
+    ActorGone              the process is dead; whether the call ran is unknown
+    ActorSilent            no answer in time, or the node cannot be reached; it may be hung or alive
+
+Actors are detached and named within one namespace, and named arguments are names, not handles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.errors import OrchestratorError, Retryable
+
+log = logging.getLogger(__name__)
+
+REGISTRY = "Registry"
+HOUSEKEEPER = "Housekeeper"
+SYSTEM_ACTOR_MEMORY = 256 * 2**20
+
+
+class ActorGone(Retryable):
+    code = "actor_gone"
+
+
+class ActorSilent(Retryable):
+    code = "actor_silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of the cluster and what it declares: cpu in cores, memory in bytes."""
+
+    node_id: str
+    address: str
+    alive: bool
+    cpu: float
+    memory: float
+
+
+def connect(address: str, namespace: str) -> None:
+    """Join a Ray cluster as a driver. Blocking; 0.5-2 s."""
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(
+            address=address, namespace=namespace, log_to_driver=False, configure_logging=False, logging_level=30
+        )
+
+
+def disconnect() -> None:
+    ray.shutdown()
+
+
+def is_connected() -> bool:
+    return ray.is_initialized()
+
+
+def own_node_id() -> str:
+    """The id of the node this process runs on."""
+    return ray.get_runtime_context().get_node_id()
+
+
+async def call(
+    actor: ActorHandle, method: str, *args: Any, label: str | None = None, timeout: float | None = 5.0
+) -> Any:
+    """Call an actor's method and wait for its result. `timeout` in seconds; None waits for ever.
+
+    Raises what the method returned as an error, ActorGone or ActorSilent.
+    """
+    bound = getattr(actor, method)
+    try:
+        reference = (bound.options(name=label) if label else bound).remote(*args)
+        result = await (asyncio.wait_for(_value(reference), timeout) if timeout else _value(reference))
+    except (TimeoutError, ActorUnavailableError) as error:
+        raise ActorSilent(f"The actor did not answer {method} in time.", retry_after=1) from error
+    except (ActorDiedError, RayActorError) as error:
+        raise ActorGone("The actor's process has ended.", retry_after=1) from error
+    except RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        raise cause if isinstance(cause, OrchestratorError) else error from None
+    except RayError as error:
+        raise ActorSilent(f"Ray could not make the call: {type(error).__name__}.", retry_after=1) from error
+    if isinstance(result, OrchestratorError):
+        raise result
+    return result
+
+
+async def _value(reference: Any) -> Any:
+    return await reference
+
+
+async def find(name: str) -> ActorHandle | None:
+    """The handle of a named actor, or None. (Ray's own look-up blocks, so it runs in a thread.)"""
+
+    def look_up() -> ActorHandle | None:
+        try:
+            return ray.get_actor(name)
+        except ValueError:
+            return None
+
+    return await asyncio.to_thread(look_up)
+
+
+async def names() -> list[str]:
+    """The names of all actors in our namespace."""
+    return await asyncio.to_thread(lambda: list(ray.util.list_named_actors()))
+
+
+def kill(actor: ActorHandle) -> None:
+    """End an actor's process at once, for good."""
+    try:
+        ray.kill(actor, no_restart=True)
+    except RayError:
+        log.debug("the actor was gone already")
+
+
+async def nodes() -> list[Node]:
+    """Every node that Ray knows of."""
+    found = await asyncio.to_thread(ray.nodes)
+    return [
+        Node(
+            node["NodeID"],
+            node["NodeManagerAddress"],
+            bool(node["Alive"]),
+            float(node["Resources"].get("CPU", 0)),
+            float(node["Resources"].get("memory", 0)),
+        )
+        for node in found
+    ]
+
+
+async def free_resources() -> tuple[float, float]:
+    """What is declared free in the whole cluster: (cpu in cores, memory in bytes)."""
+    free = await asyncio.to_thread(ray.available_resources)
+    return float(free.get("CPU", 0)), float(free.get("memory", 0))
+
+
+def start_interview_actor(name: str, cpus: float, memory: int) -> ActorHandle:
+    """Start one actor for one interview, anywhere in the cluster. Returns before it is up."""
+    from actors.interview import InterviewActor
+
+    return (
+        ray.remote(InterviewActor)
+        .options(
+            name=name,
+            lifetime="detached",
+            num_cpus=cpus,
+            memory=memory,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=100,
+        )
+        .remote(name)
+    )
+
+
+async def ensure_registry() -> ActorHandle:
+    """The cluster's Registry, started if there is none."""
+    from actors.registry import Registry
+
+    return await _ensure(Registry, REGISTRY, 0.2)
+
+
+async def ensure_housekeeper() -> ActorHandle:
+    """The cluster's Housekeeper, started if there is none."""
+    from actors.housekeeper import Housekeeper
+
+    return await _ensure(Housekeeper, HOUSEKEEPER, 0.1)
+
+
+async def ensure_journal(node_id: str) -> ActorHandle:
+    """The JournalActor of one node, started there if there is none."""
+    from actors.journal import JournalActor
+
+    return await _ensure(JournalActor, f"JournalActor-{node_id[:12]}", 0.1, node_id=node_id)
+
+
+async def _ensure(actor_class: type, name: str, cpus: float, node_id: str | None = None) -> ActorHandle:
+    options: dict[str, Any] = {
+        "name": name,
+        "get_if_exists": True,
+        "lifetime": "detached",
+        "num_cpus": cpus,
+        "memory": SYSTEM_ACTOR_MEMORY,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "max_concurrency": 10_000,
+    }
+    if node_id is not None:
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return await asyncio.to_thread(lambda: ray.remote(actor_class).options(**options).remote(name))

@@ -1,0 +1,307 @@
+"""InterviewActor: the shell around one live interview. It holds the state, the timer and the draft.
+
+One process serves one interview: started warm, activated once, and ended by the Registry when `run`
+returns. The rules are in `orchestrator.interview`; what happens on collisions, unknown outcomes and
+storage failures is in `orchestrator.session`. This module imports neither a database driver nor an HTTP
+or LiveKit client, because its memory is paid once per candidate.
+
+    warm ──run──> activating ──> holding ──completed, released, fenced──> done
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from actors.clock import wall_ms
+from orchestrator.errors import Fenced, Moved, NotFound, OrchestratorError, Retryable
+from orchestrator.interview.commands import SYSTEM, Activate, Deactivate, Expire, Start
+from orchestrator.interview.snapshot import Draft
+from orchestrator.interview.state import load_state, snapshot_of
+from orchestrator.journal import Journal
+from orchestrator.session import DraftSaved, Reply, Request, Session
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOOK_AGAIN_SECONDS = 30.0
+RETRY_SECONDS = 0.5
+LINGER_SECONDS = 0.5
+SNAPSHOT_SECONDS = 0.25
+
+
+class DeactivationReason(Enum):
+    """Why an actor let its session go."""
+
+    COMPLETED = "completed"
+    DELETED = "deleted"
+    RELEASED = "released"
+    FENCED = "fenced"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """What an actor needs to take a session: its state as far as the sender knows it, and why.
+
+    `state` is JSON text; a stale one costs a collision and a read, nothing else. None: read it.
+    """
+
+    session_id: str
+    state: str | None
+    cause: str
+    request: Request | None = None
+    draft: Draft | None = None
+    silent_since: int | None = None
+    retry: bool = False
+
+
+class InterviewActor:
+    """One live interview. Errors are returned as values."""
+
+    def __init__(
+        self, name: str, journal: Journal | None = None, node: str = "", clock: Callable[[], int] = wall_ms
+    ) -> None:
+        if journal is None:
+            from actors.cluster import own_node_id
+            from actors.journal import NodeJournal
+
+            node = own_node_id()
+            journal = NodeJournal(node)
+        self._name = name
+        self._node = node
+        self._journal = journal
+        self._clock = clock
+        self._session: Session | None = None
+        self._session_id: str | None = None
+        self._outcome: asyncio.Future[Reply | OrchestratorError] | None = None
+        self._finished: asyncio.Future[DeactivationReason] | None = None
+        self._changed = asyncio.Event()
+        self._releasing = False
+        self._calls = 0
+        self._saver = SnapshotSaver(self._save_snapshot)
+
+    def __repr__(self) -> str:
+        return self._name
+
+    async def ping(self) -> str | None:
+        """The session this actor holds, or None while it is warm."""
+        return self._session_id
+
+    async def node(self) -> str:
+        return self._node
+
+    async def run(self, activation: Activation) -> DeactivationReason:
+        """Take a session and hold it. Returns only when the actor has let it go; can be joined."""
+        if self._finished is None:
+            loop = asyncio.get_running_loop()
+            self._outcome, self._finished = loop.create_future(), loop.create_future()
+            self._session_id = activation.session_id
+            self._holding = loop.create_task(self._hold(activation))
+        return await asyncio.shield(self._finished)
+
+    async def joined(self) -> DeactivationReason | None:
+        """Await the end of the run that is under way; None if this actor never had one."""
+        return await asyncio.shield(self._finished) if self._finished else None
+
+    async def activated(self) -> Reply | OrchestratorError:
+        """What became of the activation, and of the command that caused it."""
+        while self._outcome is None:
+            await asyncio.sleep(0)
+        return await asyncio.shield(self._outcome)
+
+    async def execute(self, session_id: str, request: Request) -> Reply | OrchestratorError:
+        """Run a command on the session this actor holds."""
+        return await self._serve(session_id, lambda s: s.execute(request, self._clock()))
+
+    async def save_draft(
+        self, session_id: str, index: int, text: str, revision: int | None, received_at: int
+    ) -> DraftSaved | OrchestratorError:
+        """Keep the text in progress of the open question."""
+        return await self._serve(session_id, lambda s: s.save_draft(index, text, revision, received_at))
+
+    async def release(self, reason: str) -> None:
+        """Hand the session over: no new commands, finish the append under way, let go."""
+        self._releasing = True
+        session = self._session
+        if session is None:
+            return
+        async with session.lock:
+            with contextlib.suppress(OrchestratorError):
+                now = self._clock()
+                await session.execute(Request(Deactivate(reason), SYSTEM, now), now)
+        with contextlib.suppress(OrchestratorError):
+            await self._save_snapshot()
+        self._finish(DeactivationReason.RELEASED)
+
+    async def _serve(
+        self, session_id: str, work: Callable[[Session], Awaitable[T]]
+    ) -> T | OrchestratorError:
+        self._calls += 1
+        try:
+            session = self._session
+            if session is None or session_id != self._session_id or self._releasing:
+                return Moved("This actor does not hold the session.", session_id=session_id, retry_after=1)
+            async with session.lock:
+                if self._releasing:
+                    return Moved("The session is being handed over.", session_id=session_id, retry_after=1)
+                before = session.state
+                result = await work(session)
+            if session.state is not before:
+                await self._after_change(before.status)
+            return result
+        except OrchestratorError as error:
+            self._changed.set()
+            self._note_loss(error)
+            return error
+        finally:
+            self._calls -= 1
+
+    async def _hold(self, activation: Activation) -> None:
+        assert self._outcome is not None
+        try:
+            session = await self._activate(activation)
+        except OrchestratorError as error:
+            self._outcome.set_result(error)
+            self._finish(DeactivationReason.REFUSED)
+            return
+        except Exception as error:
+            log.exception("activation failed", extra={"session_id": activation.session_id})
+            self._outcome.set_result(Retryable(f"Activation failed: {type(error).__name__}.", retry_after=1))
+            self._finish(DeactivationReason.REFUSED)
+            return
+        while session.owned and session.state.status == "in_progress" and not self._is_done():
+            await self._next_event(session)
+            await self._look(session)
+        await self._let_go(session)
+
+    async def _activate(self, activation: Activation) -> Session:
+        assert self._outcome is not None
+        request, now = activation.request, self._clock()
+        if activation.state is None:
+            session = await Session.load(self._journal, activation.session_id)
+        else:
+            session = Session(self._journal, load_state(activation.state), activation.draft)
+        command = Activate(
+            self._name, self._node, activation.cause, activation.silent_since, activation.retry
+        )
+        started_before = session.state.status != "initialized"
+        replayed = await session.activate(command, request, now)
+        await session.execute(Request(Expire(), SYSTEM, now), now)
+        if request is not None and session.owned and (started_before or not isinstance(request.command, Start)):
+            reply = await session.execute(request, now)
+        else:
+            role = request.caller.role if request else "system"
+            reply = Reply(session.view(now, role), session.state.version, replayed)
+        self._session = session
+        await self._save_snapshot()
+        self._outcome.set_result(reply)
+        return session
+
+    async def _next_event(self, session: Session) -> None:
+        """Wait for a change, for the next deadline, or for half a minute, whichever comes first."""
+        wait = LOOK_AGAIN_SECONDS
+        if session.has_pending_append or session.blocked_since is not None:
+            wait = RETRY_SECONDS
+        elif session.state.due_at is not None:
+            wait = min(wait, (session.state.due_at - self._clock() + 1) / 1000)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), max(0.0, wait))
+        self._changed.clear()
+
+    async def _look(self, session: Session) -> None:
+        """Fire what is due, and repeat what is of unknown outcome."""
+        now = self._clock()
+        if not (session.has_pending_append or session.blocked_since or session.state.is_overdue(now)):
+            return
+        async with session.lock:
+            before = session.state
+            try:
+                await session.execute(Request(Expire(), SYSTEM, now), now)
+            except OrchestratorError as error:
+                self._note_loss(error)
+                await asyncio.sleep(RETRY_SECONDS)
+        if session.state is not before:
+            await self._after_change(before.status)
+
+    async def _after_change(self, status_before: str) -> None:
+        """Wake the timer and save a snapshot; lists must show a new status at once, so that is awaited."""
+        session = self._session
+        assert session is not None
+        self._changed.set()
+        if session.state.status != status_before:
+            with contextlib.suppress(OrchestratorError):
+                await self._save_snapshot()
+        else:
+            self._saver.soon()
+
+    async def _save_snapshot(self) -> None:
+        session = self._session
+        if session is not None and session.state.status != "deleted":
+            await self._journal.save_snapshot(snapshot_of(session.state))
+
+    def _note_loss(self, error: OrchestratorError) -> None:
+        session = self._session
+        if session is not None and session.fenced:
+            deleted = isinstance(error, NotFound)
+            log.warning("let go", extra={"session_id": self._session_id, "reason": error.code})
+            self._finish(DeactivationReason.DELETED if deleted else DeactivationReason.FENCED)
+        elif isinstance(error, Fenced):
+            self._finish(DeactivationReason.FENCED)
+
+    async def _let_go(self, session: Session) -> None:
+        """Late repeats still get their answer for a moment; then the Registry may end the process."""
+        if not self._is_done():
+            with contextlib.suppress(OrchestratorError):
+                await self._save_snapshot()
+            await asyncio.sleep(LINGER_SECONDS)
+            while self._calls:
+                await asyncio.sleep(0.02)
+        deleted = session.state.status == "deleted"
+        refused = not session.owned
+        self._finish(
+            DeactivationReason.DELETED
+            if deleted
+            else DeactivationReason.REFUSED
+            if refused
+            else DeactivationReason.COMPLETED
+        )
+
+    def _is_done(self) -> bool:
+        return self._finished is not None and self._finished.done()
+
+    def _finish(self, reason: DeactivationReason) -> None:
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(reason)
+        self._changed.set()
+
+
+class SnapshotSaver:
+    """Saves in the background: one save in flight, at most one waiting."""
+
+    def __init__(self, save: Callable[[], Awaitable[Any]]) -> None:
+        self._save = save
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+
+    def soon(self) -> None:
+        """Ask for a save; several requests in a short time become one."""
+        self._wanted = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        while self._wanted:
+            await asyncio.sleep(SNAPSHOT_SECONDS)
+            self._wanted = False
+            try:
+                await self._save()
+            except OrchestratorError as error:
+                log.debug("snapshot not saved", extra={"reason": error.code})
+                self._wanted = True

@@ -1,0 +1,189 @@
+"""What can be asked of an interview. A command is data; `decide` says what comes of it.
+
+Commands from clients: Create, Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete.
+Commands from the system: Expire (a deadline has passed), Activate and Deactivate (an actor takes or lets
+go of the session), Credit (time that was ours to answer for).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from orchestrator.interview.entry import canonical_json
+
+Role = Literal["staff", "candidate", "system"]
+QuestionType = Literal["text", "coding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: `principal` names the key or token (never its value), `role` decides what is allowed."""
+
+    principal: str
+    role: Role
+
+
+SYSTEM = Caller("system", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question as asked. Its own time limit, in seconds before the multiplier, wins over the timers."""
+
+    text: str
+    type: QuestionType = "text"
+    time_limit_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accommodations:
+    """What a candidate is granted: more time (1-4 times), no camera, another proctoring sensitivity."""
+
+    time_multiplier: float = 1.0
+    camera_exempt: bool = False
+    sensitivity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new session. Timers are in seconds, `scheduled_at` and `expires_at` in ms since the epoch."""
+
+    name: str
+    email: str
+    questions: tuple[Question, ...]
+    phone: str | None = None
+    job_id: str | None = None
+    max_questions: int | None = None
+    text_question_timer: int = 120
+    coding_question_timer: int = 300
+    scheduled_at: int | None = None
+    expires_at: int | None = None
+    accommodations: Accommodations = Accommodations()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Changes before the start: values by the names of Create's fields, only those that change."""
+
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    question_index: int
+    answer: str
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    policy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewLink:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """A deadline has passed: close the open question, or end a session that was never started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """An actor takes the session. `silent_since` (ms): the last proof of life of whoever held it before."""
+
+    actor: str
+    node: str
+    cause: str
+    silent_since: int | None = None
+    retry: bool = False
+    """Staff asked for it: a parked session is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deactivate:
+    """The actor that holds the session lets it go."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Commands could not be made durable since `since` (ms): the open question gets that time back."""
+
+    since: int
+    cause: str
+
+
+Command = (
+    Create
+    | Update
+    | Start
+    | Answer
+    | Pause
+    | Resume
+    | Extend
+    | End
+    | Consent
+    | NewLink
+    | Delete
+    | Expire
+    | Activate
+    | Deactivate
+    | Credit
+)
+
+CLIENT_COMMANDS = (Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete)
+
+
+def command_name(command: Command) -> str:
+    """The command's name in the journal, in logs and in Ray's call names: `answer`, `new_link`, ..."""
+    name = type(command).__name__
+    return "new_link" if name == "NewLink" else name.lower()
+
+
+def command_hash(command: Command) -> str:
+    """A hash of the command's content: the same id with another hash is an error, not a repeat."""
+    return hashlib.sha256(canonical_json(asdict(command)).encode()).hexdigest()[:32]
+
+
+def command_key(caller: Caller, command: Command, command_id: str) -> str:
+    """The identity of a command: principal, command and the client's id, shortened to 32 hex digits."""
+    identity = "\0".join((caller.principal, command_name(command), command_id))
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,326 @@
+"""The rules: what comes of a command in a state. Nothing else in the system decides anything.
+
+`decide` returns events, [] when the command has already happened, or raises a typed error.
+
+    command     initialized            in_progress                       completed
+    update      updated                409                               409
+    start       started + opened       (nothing)                         409
+    answer      409                    closed + opened | completed       409; the same again: (nothing)
+    pause       409                    paused | (nothing)                409
+    resume      409                    resumed | (nothing)               409
+    extend      409                    extended                          409
+    end         completed: cancelled   completed: ended_by_...           (nothing)
+    consent     consent_given          consent_given | (nothing)         409
+    new_link    link_renewed           link_renewed                      link_renewed
+    delete      deleted                deleted                           deleted
+    expire      completed: expired     closed + opened | completed       (nothing)
+    activate    409                    activated [+ clock_credited]      409
+    deactivate  (nothing)              deactivated                       (nothing)
+    credit      (nothing)              clock_credited                    (nothing)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orchestrator.errors import CommandIdReused, InvalidInput, NotFound, StateConflict
+from orchestrator.interview.commands import (
+    Activate,
+    Answer,
+    Caller,
+    Command,
+    Consent,
+    Create,
+    Credit,
+    Deactivate,
+    Delete,
+    End,
+    Expire,
+    Extend,
+    NewLink,
+    Pause,
+    Resume,
+    Start,
+    Update,
+    command_hash,
+    command_key,
+)
+from orchestrator.interview.snapshot import Draft
+from orchestrator.interview.state import GRACE_MS, MAX_FRUITLESS_ACTIVATIONS, State
+
+Event = dict[str, Any]
+"""One event: `type` and its own fields, all JSON values."""
+
+ALLOWED_ACTIONS = {
+    "initialized": ("update", "start", "end", "consent", "token", "link", "delete"),
+    "in_progress": ("answer", "draft", "pause", "extend", "end", "consent", "token", "link", "delete"),
+    "paused": ("draft", "resume", "extend", "end", "consent", "token", "link", "delete"),
+    "parked": ("start", "extend", "end", "token", "link", "delete"),
+    "completed": ("link", "delete"),
+    "deleted": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a command comes to: the events to append, and under which identity they are remembered."""
+
+    events: list[Event]
+    command: tuple[str, str] | None = None
+    replayed: bool = False
+
+
+def plan(
+    state: State, command: Command, caller: Caller, command_id: str | None, now: int, draft: Draft | None = None
+) -> Plan:
+    """`decide`, with the client's command id taken into account: a repeat changes nothing.
+
+    Raises CommandIdReused if the id came before with another body, and whatever `decide` raises.
+    """
+    identity = None
+    if command_id is not None:
+        identity = (command_key(caller, command, command_id), command_hash(command))
+        known = state.remembered(identity[0], now)
+        if known is not None:
+            check_same_body(known, identity[1])
+            return Plan([], identity, replayed=True)
+    return Plan(decide(state, command, caller, now, draft), identity)
+
+
+def check_same_body(known: str, given: str) -> None:
+    if known != given:
+        raise CommandIdReused(
+            "This Idempotency-Key was used before with another body; use a new key for a new command."
+        )
+
+
+def decide(state: State, command: Command, caller: Caller, now: int, draft: Draft | None = None) -> list[Event]:
+    """The events that `command` comes to at `now` (ms); [] if it has already happened.
+
+    Raises StateConflict (with current_status and allowed_actions), InvalidInput, NotFound (deleted).
+    """
+    if state.status == "deleted":
+        raise NotFound.session(state.session_id)
+    rule = _RULES[type(command)]
+    return rule(state, command, caller, max(now, state.at), draft)
+
+
+def allowed_actions(state: State) -> list[str]:
+    """What the state allows, by the names of the API's calls."""
+    if state.status == "in_progress" and state.parked is not None:
+        return list(ALLOWED_ACTIONS["parked"])
+    return list(ALLOWED_ACTIONS["paused" if state.status == "in_progress" and state.paused else state.status])
+
+
+def conflict(state: State, detail: str) -> StateConflict:
+    """A 409 that says what the state is and what it allows."""
+    return StateConflict(detail, current_status=state.status, allowed_actions=allowed_actions(state))
+
+
+def created(command: Create) -> list[Event]:
+    """The first entry of a session."""
+    return [{"type": "created", **asdict(command)}]
+
+
+def _update(state: State, command: Update, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if state.status != "initialized":
+        raise conflict(state, "A session can be changed only before it has started.")
+    return [{"type": "updated", "changes": command.changes}] if command.changes else []
+
+
+def _start(state: State, command: Start, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if state.status == "in_progress":
+        return []
+    if state.status == "completed":
+        raise conflict(state, "The interview has ended; it cannot be started again.")
+    return [{"type": "started"}, _opened(state, 0)]
+
+
+def _answer(state: State, command: Answer, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    index = command.question_index
+    if not 0 <= index < state.max_questions:
+        raise InvalidInput.at(
+            "/question_index", f"question_index is {index}; it must be from 0 to {state.max_questions - 1}."
+        )
+    for closed in state.answers:
+        if closed.question_index == index:
+            if closed.answer == command.answer and closed.language == command.language:
+                return []
+            raise conflict(state, f"Question {index} is closed; its answer can no longer change.")
+    question = state.open
+    if state.status != "in_progress" or question is None:
+        raise conflict(state, "Answers are taken only while the interview is in progress.")
+    if index != question.index:
+        raise conflict(state, f"Question {index} is not open; the open question is {question.index}.")
+    if state.parked is not None:
+        raise conflict(state, "The interview is interrupted; its clock is stopped until it goes on.")
+    if question.paused_at is not None:
+        raise conflict(state, "The interview is paused; answers are taken again when it goes on.")
+    if question.deadline is not None and now > question.deadline + GRACE_MS:
+        raise conflict(state, f"The time for question {index} has run out.")
+    answer = {"answer": command.answer, "language": command.language, "source": "submitted"}
+    return _close(state, now, question.elapsed_ms(now), answer, "finished")
+
+
+def _pause(state: State, command: Pause, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    _require_in_progress(state, "paused")
+    return [] if state.paused else [{"type": "paused", "reason": command.reason}]
+
+
+def _resume(state: State, command: Resume, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    _require_in_progress(state, "resumed")
+    return [{"type": "resumed"}] if state.paused else []
+
+
+def _extend(state: State, command: Extend, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    _require_in_progress(state, "extended")
+    if command.seconds <= 0:
+        raise InvalidInput.at("/seconds", "seconds must be more than 0.")
+    return [{"type": "extended", "ms": round(command.seconds * 1000), "reason": command.reason}]
+
+
+def _end(state: State, command: End, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if state.status == "completed":
+        return []
+    if state.status == "initialized":
+        return [{"type": "completed", "reason": "cancelled"}]
+    reason = "ended_by_candidate" if caller.role == "candidate" else "ended_by_staff"
+    completed = {"type": "completed", "reason": reason}
+    question = state.open
+    if question is None or draft is None or draft.question_index != question.index or not draft.text:
+        return [completed]
+    return [
+        {
+            "type": "question_closed",
+            "index": question.index,
+            "answer": draft.text,
+            "language": None,
+            "source": "draft",
+            "elapsed_ms": question.elapsed_ms(now),
+        },
+        completed,
+    ]
+
+
+def _consent(state: State, command: Consent, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if state.status == "completed":
+        raise conflict(state, "The interview has ended; consent is no longer asked for.")
+    return [] if state.consent_at is not None else [{"type": "consent_given", "policy": command.policy}]
+
+
+def _new_link(state: State, command: NewLink, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    return [{"type": "link_renewed", "generation": state.link_generation + 1}]
+
+
+def _delete(state: State, command: Delete, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    return [{"type": "deleted"}]
+
+
+def _expire(state: State, command: Expire, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if not state.is_overdue(now):
+        return []
+    if state.status == "initialized":
+        return [{"type": "completed", "reason": "expired"}]
+    question = state.open
+    assert question is not None and question.deadline is not None
+    has_draft = draft is not None and draft.question_index == question.index and bool(draft.text)
+    answer = {
+        "answer": draft.text if has_draft and draft else "",
+        "language": None,
+        "source": "draft" if has_draft else "timeout",
+        "late_by": now - question.deadline - GRACE_MS,
+    }
+    reason = "finished" if state.candidate_seen or has_draft else "abandoned"
+    return _close(state, now, question.limit_ms + question.extended_ms, answer, reason)
+
+
+def _activate(state: State, command: Activate, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    _require_in_progress(state, "activated")
+    silent_since = command.silent_since if command.silent_since is not None else now
+    if state.parked is not None:
+        if not command.retry:
+            raise conflict(state, "The session is parked; staff can retry or end it.")
+        silent_since = min(silent_since, state.parked_since or silent_since)
+    elif state.fruitless_activations >= MAX_FRUITLESS_ACTIVATIONS and not command.retry:
+        reason = f"{state.fruitless_activations} activations in a row came to nothing"
+        return [{"type": "parked", "reason": reason, "since": silent_since}]
+    return [_activated(state, command), *_credit_since(state, silent_since, now, command.cause)]
+
+
+def activation(state: State, command: Activate) -> Event:
+    """The event by which an actor takes a session that is being started: part of the same entry."""
+    return _activated(state, command)
+
+
+def _activated(state: State, command: Activate) -> Event:
+    return {
+        "type": "activated",
+        "epoch": state.epoch + 1,
+        "actor": command.actor,
+        "node": command.node,
+        "cause": command.cause,
+    }
+
+
+def _deactivate(state: State, command: Deactivate, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    held = state.status == "in_progress" and state.actor is not None
+    return [{"type": "deactivated", "reason": command.reason}] if held else []
+
+
+def _credit(state: State, command: Credit, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    return _credit_since(state, command.since, now, command.cause)
+
+
+def _credit_since(state: State, since: int, now: int, cause: str) -> list[Event]:
+    """Give back the time from `since` to `now`, if the open question's clock ran and had not run out.
+
+    Time before the question was opened or was last written about was not lost, so it is not credited.
+    """
+    question = state.open
+    if question is None or question.paused_at is not None:
+        return []
+    deadline = question.deadline
+    assert deadline is not None
+    since = max(since, question.opened_at, min(state.at, state.parked_since or state.at))
+    if since >= now or since > deadline + GRACE_MS:
+        return []
+    return [{"type": "clock_credited", "ms": now - since, "cause": cause}]
+
+
+def _require_in_progress(state: State, what: str) -> None:
+    if state.status != "in_progress":
+        raise conflict(state, f"Only an interview in progress can be {what}.")
+
+
+def _opened(state: State, index: int) -> Event:
+    return {"type": "question_opened", "index": index, "limit_ms": state.limit_ms(index)}
+
+
+def _close(state: State, now: int, elapsed_ms: int, answer: dict[str, Any], end_reason: str) -> list[Event]:
+    assert state.open is not None
+    index = state.open.index
+    closed = {"type": "question_closed", "index": index, "elapsed_ms": elapsed_ms, **answer}
+    following = index + 1
+    if following < state.max_questions:
+        return [closed, _opened(state, following)]
+    return [closed, {"type": "completed", "reason": end_reason}]
+
+
+_RULES: dict[type, Callable[..., list[Event]]] = {
+    Update: _update,
+    Start: _start,
+    Answer: _answer,
+    Pause: _pause,
+    Resume: _resume,
+    Extend: _extend,
+    End: _end,
+    Consent: _consent,
+    NewLink: _new_link,
+    Delete: _delete,
+    Expire: _expire,
+    Activate: _activate,
+    Deactivate: _deactivate,
+    Credit: _credit,
+}

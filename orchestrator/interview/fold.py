@@ -1,0 +1,206 @@
+"""apply and fold: how events change the state. They cannot fail, and they decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.interview.commands import Accommodations, Question
+from orchestrator.interview.entry import Entry
+from orchestrator.interview.state import (
+    Candidate,
+    ClosedAnswer,
+    LedgerLine,
+    OpenQuestion,
+    State,
+    with_command,
+)
+
+INVISIBLE = frozenset({"activated", "deactivated", "link_renewed"})
+"""Events that change nothing a client can see in the session (`placement` is not versioned)."""
+
+
+def fold(state: State | None, entry: Entry) -> State:
+    """The state after one journal entry. `state` is None only for entry 1, which creates the session."""
+    content = entry.content()
+    events: list[dict[str, Any]] = content["events"]
+    if state is None:
+        state = _created(entry.session_id, events[0], entry.at)
+        events = events[1:]
+        state = replace(state, seq=1)
+    before = state
+    for event in events:
+        state = replace(apply(state, event, entry.at), seq=state.seq + 1)
+    activated_only = bool(events) and all(e["type"] in ("activated", "clock_credited") for e in events)
+    if any(e["type"] == "activated" for e in events):
+        fruitless = before.fruitless_activations + 1 if activated_only else 1
+    else:
+        fruitless = 0
+    visible = any(e["type"] not in INVISIBLE for e in events) or entry.seq == 1
+    state = replace(
+        state,
+        at=max(state.at, entry.at),
+        mac=entry.mac,
+        version=state.version + int(visible),
+        fruitless_activations=fruitless,
+    )
+    command = content.get("command")
+    return with_command(state, command[0], command[1], entry.at) if command else state
+
+
+def fold_all(state: State | None, entries: Iterable[Entry]) -> State | None:
+    """The state after some entries; None if there are none and there was no state."""
+    for entry in entries:
+        state = fold(state, entry)
+    return state
+
+
+def apply(state: State, event: dict[str, Any], at: int) -> State:
+    """The state after one event written at `at` (ms). Unknown events change nothing."""
+    change = _CHANGES.get(event["type"])
+    return state if change is None else change(state, event, at)
+
+
+def _created(session_id: str, event: dict[str, Any], at: int) -> State:
+    return State(
+        session_id=session_id,
+        candidate=Candidate(event["name"], event["email"], event["phone"]),
+        questions=tuple(Question(**q) for q in event["questions"]),
+        created_at=at,
+        at=at,
+        job_id=event["job_id"],
+        requested_questions=event["max_questions"],
+        text_question_timer=event["text_question_timer"],
+        coding_question_timer=event["coding_question_timer"],
+        scheduled_at=event["scheduled_at"],
+        expires_at=event["expires_at"],
+        accommodations=Accommodations(**event["accommodations"]),
+        metadata=event["metadata"],
+    )
+
+
+def _updated(state: State, event: dict[str, Any], at: int) -> State:
+    changes: dict[str, Any] = dict(event["changes"])
+    person = {k: changes.pop(k) for k in ("name", "email", "phone") if k in changes}
+    if "questions" in changes:
+        changes["questions"] = tuple(Question(**q) for q in changes["questions"])
+    if "accommodations" in changes:
+        changes["accommodations"] = Accommodations(**changes["accommodations"])
+    if "max_questions" in changes:
+        changes["requested_questions"] = changes.pop("max_questions")
+    return replace(state, candidate=replace(state.candidate, **person), **changes)
+
+
+def _started(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, status="in_progress", started_at=at)
+
+
+def _question_opened(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, open=OpenQuestion(event["index"], at, event["limit_ms"]))
+
+
+def _question_closed(state: State, event: dict[str, Any], at: int) -> State:
+    answer = ClosedAnswer(
+        event["index"], event["answer"], event["language"], at, event["elapsed_ms"], event["source"]
+    )
+    state = _stop_pause(state, at)
+    seen = state.candidate_seen or event["source"] != "timeout"
+    return replace(state, open=None, answers=(*state.answers, answer), candidate_seen=seen)
+
+
+def _paused(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, open=replace(state.open, paused_at=at)) if state.open else state
+
+
+def _resumed(state: State, event: dict[str, Any], at: int) -> State:
+    return _stop_pause(state, at)
+
+
+def _extended(state: State, event: dict[str, Any], at: int) -> State:
+    if state.open is None:
+        return state
+    question = replace(state.open, extended_ms=state.open.extended_ms + event["ms"])
+    return replace(state, open=question, ledger=(*state.ledger, LedgerLine(event["ms"], "extended", at)))
+
+
+def _clock_credited(state: State, event: dict[str, Any], at: int) -> State:
+    if state.open is None:
+        return state
+    question = replace(state.open, stopped_ms=state.open.stopped_ms + event["ms"])
+    line = LedgerLine(event["ms"], event["cause"], at)
+    return replace(state, open=question, ledger=(*state.ledger, line))
+
+
+def _completed(state: State, event: dict[str, Any], at: int) -> State:
+    state = _stop_pause(state, at)
+    return replace(
+        state,
+        status="completed",
+        completed_at=at,
+        end_reason=event["reason"],
+        open=None,
+        actor=None,
+        node=None,
+        parked=None,
+        parked_since=None,
+    )
+
+
+def _stop_pause(state: State, at: int) -> State:
+    question = state.open
+    if question is None or question.paused_at is None:
+        return state
+    paused = max(0, at - question.paused_at)
+    running = replace(question, paused_at=None, stopped_ms=question.stopped_ms + paused)
+    return replace(state, open=running, paused_total_ms=state.paused_total_ms + paused)
+
+
+def _consent_given(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, consent_at=at)
+
+
+def _link_renewed(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, link_generation=event["generation"])
+
+
+def _activated(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(
+        state,
+        epoch=event["epoch"],
+        actor=event["actor"],
+        node=event["node"],
+        parked=None,
+        parked_since=None,
+    )
+
+
+def _deactivated(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, actor=None, node=None)
+
+
+def _parked(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, actor=None, node=None, parked=event["reason"], parked_since=event["since"])
+
+
+def _deleted(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, status="deleted", open=None, actor=None, node=None)
+
+
+_CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
+    "updated": _updated,
+    "started": _started,
+    "question_opened": _question_opened,
+    "question_closed": _question_closed,
+    "paused": _paused,
+    "resumed": _resumed,
+    "extended": _extended,
+    "clock_credited": _clock_credited,
+    "completed": _completed,
+    "consent_given": _consent_given,
+    "link_renewed": _link_renewed,
+    "activated": _activated,
+    "deactivated": _deactivated,
+    "parked": _parked,
+    "deleted": _deleted,
+}

@@ -1,0 +1,41 @@
+"""What is stored beside the journal: snapshots, so that reading stays cheap, and drafts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A session's state after event `seq`, and the fields that lists and sweeps filter on. Times in ms."""
+
+    session_id: str
+    seq: int
+    version: int
+    status: str
+    status_detail: str
+    deadline: int | None
+    epoch: int
+    actor: str | None
+    node: str | None
+    job_id: str | None
+    email: str
+    created_at: int
+    expires_at: int | None
+    scheduled_at: int | None
+    end_reason: str | None
+    duration: int | None
+    state: str
+    """JSON text; only the interview package reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The text in progress of an open question. A lower revision never replaces a higher one."""
+
+    session_id: str
+    question_index: int
+    epoch: int
+    revision: int
+    text: str
+    at: int

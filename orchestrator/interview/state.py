@@ -1,0 +1,232 @@
+"""The state of a session: what its journal adds up to.
+
+    initialized ──start──> in_progress ──last answer, end──> completed ──delete──> deleted
+         └───────────────end, expiry─────────────────────────────┘
+
+While in progress one question is open and its clock runs, unless it is paused (`paused_at`) or the
+session is parked: activation was given up, nobody holds it, and its time is credited when it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from orchestrator.interview.commands import Accommodations, Question
+from orchestrator.interview.snapshot import Snapshot
+
+Status = Literal["initialized", "in_progress", "completed", "deleted"]
+
+GRACE_MS = 2_000
+"""An answer received up to this long after its deadline counts, so a question is closed this late."""
+
+REMEMBERED_COMMANDS = 1_000
+REMEMBERED_FOR_MS = 24 * 3_600_000
+MAX_FRUITLESS_ACTIVATIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    name: str
+    email: str
+    phone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQuestion:
+    """The question being answered. All times in ms; `stopped_ms` is pauses and credits, not to be counted
+    against the candidate, and `extended_ms` is time that staff added."""
+
+    index: int
+    opened_at: int
+    limit_ms: int
+    stopped_ms: int = 0
+    extended_ms: int = 0
+    paused_at: int | None = None
+
+    @property
+    def deadline(self) -> int | None:
+        """The absolute time at which the clock runs out; None while it is stopped."""
+        if self.paused_at is not None:
+            return None
+        return self.opened_at + self.limit_ms + self.extended_ms + self.stopped_ms
+
+    def elapsed_ms(self, now: int) -> int:
+        """Time used at `now`, without pauses and credits."""
+        until = self.paused_at if self.paused_at is not None else now
+        return max(0, until - self.opened_at - self.stopped_ms)
+
+    def remaining_ms(self, now: int) -> int:
+        return max(0, self.limit_ms + self.extended_ms - self.elapsed_ms(now))
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedAnswer:
+    """An answer that can no longer change. A question that ran out without a draft has an empty one."""
+
+    question_index: int
+    answer: str
+    language: str | None
+    submitted_at: int
+    elapsed_ms: int
+    source: Literal["submitted", "draft", "timeout"]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """Time given to the candidate, why and when."""
+
+    ms: int
+    cause: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that is known of a session after event `seq`, which was written at `at`."""
+
+    session_id: str
+    candidate: Candidate
+    questions: tuple[Question, ...]
+    created_at: int
+    status: Status = "initialized"
+    seq: int = 0
+    at: int = 0
+    epoch: int = 0
+    version: int = 0
+    mac: str = ""
+    job_id: str | None = None
+    requested_questions: int | None = None
+    text_question_timer: int = 120
+    coding_question_timer: int = 300
+    scheduled_at: int | None = None
+    expires_at: int | None = None
+    accommodations: Accommodations = Accommodations()
+    metadata: dict[str, str] = field(default_factory=dict)
+    started_at: int | None = None
+    completed_at: int | None = None
+    end_reason: str | None = None
+    open: OpenQuestion | None = None
+    answers: tuple[ClosedAnswer, ...] = ()
+    ledger: tuple[LedgerLine, ...] = ()
+    paused_total_ms: int = 0
+    candidate_seen: bool = False
+    link_generation: int = 1
+    consent_at: int | None = None
+    actor: str | None = None
+    node: str | None = None
+    fruitless_activations: int = 0
+    parked: str | None = None
+    parked_since: int | None = None
+    commands: tuple[tuple[str, str, int], ...] = ()
+    """Remembered client commands, oldest first: (key, hash, at)."""
+
+    @property
+    def max_questions(self) -> int:
+        wanted = self.requested_questions
+        return len(self.questions) if wanted is None else min(wanted, len(self.questions))
+
+    @property
+    def next_seq(self) -> int:
+        return self.seq + 1
+
+    @property
+    def paused(self) -> bool:
+        return self.open is not None and self.open.paused_at is not None
+
+    @property
+    def deadline(self) -> int | None:
+        """The open question's deadline (ms), if its clock runs."""
+        return self.open.deadline if self.open and self.parked is None else None
+
+    @property
+    def due_at(self) -> int | None:
+        """When the next timer of this session fires (ms): the deadline and its grace, or the expiry."""
+        if self.status == "in_progress":
+            return None if self.deadline is None else self.deadline + GRACE_MS
+        return self.expires_at if self.status == "initialized" else None
+
+    def is_overdue(self, now: int) -> bool:
+        return self.due_at is not None and now > self.due_at
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Start to end less pauses, once it has ended after a start."""
+        if self.started_at is None or self.completed_at is None:
+            return None
+        return max(0, self.completed_at - self.started_at - self.paused_total_ms)
+
+    @property
+    def status_detail(self) -> str:
+        if self.status == "initialized":
+            return "waiting"
+        if self.status != "in_progress":
+            return "ended"
+        if self.parked is not None:
+            return "parked"
+        if self.actor is None:
+            return "recovering"
+        return "paused" if self.paused else "question_open"
+
+    def limit_ms(self, index: int) -> int:
+        """The time limit of a question after the multiplier, in ms."""
+        question = self.questions[index]
+        seconds = question.time_limit_seconds
+        if seconds is None:
+            seconds = self.coding_question_timer if question.type == "coding" else self.text_question_timer
+        return round(seconds * self.accommodations.time_multiplier * 1000)
+
+    def remembered(self, key: str, now: int) -> str | None:
+        """The hash of an earlier command with this key, if it is still remembered."""
+        for known, body_hash, at in reversed(self.commands):
+            if known == key:
+                return body_hash if now - at <= REMEMBERED_FOR_MS else None
+        return None
+
+
+def snapshot_of(state: State) -> Snapshot:
+    """The snapshot document of a state, with the fields that lists and sweeps filter on."""
+    return Snapshot(
+        session_id=state.session_id,
+        seq=state.seq,
+        version=state.version,
+        status=state.status,
+        status_detail=state.status_detail,
+        deadline=state.deadline,
+        epoch=state.epoch,
+        actor=state.actor,
+        node=state.node,
+        job_id=state.job_id,
+        email=state.candidate.email.casefold(),
+        created_at=state.created_at,
+        expires_at=state.expires_at,
+        scheduled_at=state.scheduled_at,
+        end_reason=state.end_reason,
+        duration=state.duration_ms,
+        state=dump_state(state),
+    )
+
+
+def dump_state(state: State) -> str:
+    """The state as JSON text."""
+    return json.dumps(asdict(state), ensure_ascii=False, separators=(",", ":"))
+
+
+def load_state(text: str) -> State:
+    """The inverse of dump_state."""
+    doc: dict[str, Any] = json.loads(text)
+    doc["candidate"] = Candidate(**doc["candidate"])
+    doc["questions"] = tuple(Question(**q) for q in doc["questions"])
+    doc["accommodations"] = Accommodations(**doc["accommodations"])
+    doc["open"] = OpenQuestion(**doc["open"]) if doc["open"] else None
+    doc["answers"] = tuple(ClosedAnswer(**a) for a in doc["answers"])
+    doc["ledger"] = tuple(LedgerLine(**line) for line in doc["ledger"])
+    doc["commands"] = tuple((key, body_hash, at) for key, body_hash, at in doc["commands"])
+    return State(**doc)
+
+
+def with_command(state: State, key: str, body_hash: str, at: int) -> State:
+    """The state that remembers one more command, and forgets those over the limits."""
+    kept = tuple(c for c in state.commands if at - c[2] <= REMEMBERED_FOR_MS)[-(REMEMBERED_COMMANDS - 1) :]
+    return replace(state, commands=(*kept, (key, body_hash, at)))

@@ -1,0 +1,134 @@
+"""What clients see of a session. Candidates never see questions that are not yet open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.interview.commands import Role
+from orchestrator.interview.entry import Entry
+from orchestrator.interview.state import State
+
+
+def iso(ms: int | None) -> str | None:
+    """A time in ms as ISO 8601 UTC with milliseconds and Z."""
+    if ms is None:
+        return None
+    moment = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def seconds(ms: int) -> float:
+    return ms / 1000
+
+
+def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]:
+    """The contract's `session` at `now` (ms), for staff or for the session's candidate."""
+    view: dict[str, Any] = {
+        "session_id": state.session_id,
+        "status": state.status,
+        "status_detail": state.status_detail,
+        "end_reason": state.end_reason,
+        "version": state.version,
+        "candidate": {
+            "name": state.candidate.name,
+            "email": state.candidate.email,
+            "phone": state.candidate.phone,
+        },
+        "job_id": state.job_id,
+        "current_question_count": len(state.answers),
+        "max_questions": state.max_questions,
+        "current_question": _current_question(state, now),
+        "answers": [
+            {
+                "question_index": a.question_index,
+                "answer": a.answer,
+                "language": a.language,
+                "submitted_at": iso(a.submitted_at),
+                "elapsed_seconds": seconds(a.elapsed_ms),
+                "source": a.source,
+            }
+            for a in state.answers
+        ],
+        "clock": {
+            "credited_seconds": seconds(sum(line.ms for line in state.ledger)),
+            "ledger": [
+                {"seconds": seconds(line.ms), "cause": line.cause, "at": iso(line.at)} for line in state.ledger
+            ],
+        },
+        "created_at": iso(state.created_at),
+        "scheduled_at": iso(state.scheduled_at),
+        "expires_at": iso(state.expires_at),
+        "started_at": iso(state.started_at),
+        "completed_at": iso(state.completed_at),
+        "consent_at": iso(state.consent_at),
+        "livekit": {
+            "mode": "fallback",
+            "url": None,
+            "room": f"interview-{state.session_id}",
+            "participant": f"candidate-{state.session_id}",
+        },
+        "proctoring": {"session_id": f"proctoring-{state.session_id}", "status": _proctoring_status(state)},
+        "accommodations": {
+            "time_multiplier": state.accommodations.time_multiplier,
+            "camera_exempt": state.accommodations.camera_exempt,
+        },
+    }
+    if role == "candidate":
+        return view
+    view["questions"] = [
+        {"text": q.text, "type": q.type, "time_limit_seconds": seconds(state.limit_ms(i))}
+        for i, q in enumerate(state.questions)
+    ]
+    view["proctoring"]["integrity"] = None
+    view["accommodations"]["sensitivity"] = state.accommodations.sensitivity
+    view["placement"] = (
+        {"actor": state.actor, "node": state.node, "epoch": state.epoch} if state.actor is not None else None
+    )
+    view["metadata"] = state.metadata
+    return view
+
+
+def _current_question(state: State, now: int) -> dict[str, Any] | None:
+    question = state.open
+    if question is None:
+        return None
+    asked = state.questions[question.index]
+    until = now if state.parked is None else min(now, state.parked_since or now)
+    return {
+        "index": question.index,
+        "text": asked.text,
+        "type": asked.type,
+        "time_limit_seconds": seconds(question.limit_ms),
+        "opened_at": iso(question.opened_at),
+        "deadline": iso(state.deadline),
+        "remaining_seconds": seconds(question.remaining_ms(until)),
+    }
+
+
+def _proctoring_status(state: State) -> str:
+    return {"initialized": "initialized", "in_progress": "active"}.get(state.status, "ended")
+
+
+def event_views(entries: Iterable[Entry], role: Role = "staff") -> list[dict[str, Any]]:
+    """The events of some entries, each with its seq, for the journal call.
+
+    Candidates see neither who acted nor where the session runs, nor what it was created with.
+    """
+    views: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry.erased:
+            continue
+        content = entry.content()
+        for offset, event in enumerate(content["events"]):
+            if role == "candidate" and event["type"] in _STAFF_EVENTS:
+                continue
+            view = {"seq": entry.seq + offset, "at": iso(entry.at), "epoch": entry.epoch, **event}
+            if role == "staff":
+                view["by"] = content.get("by", "")
+            views.append(view)
+    return views
+
+
+_STAFF_EVENTS = frozenset({"created", "updated", "activated", "deactivated", "link_renewed", "parked"})

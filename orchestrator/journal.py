@@ -1,0 +1,53 @@
+"""What the journal answers, and the protocol through which a session's owner sees it.
+
+Interview actors know the journal only by this page, so that their processes never import a database
+driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.interview.entry import Entry
+from orchestrator.interview.snapshot import Draft, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The entry is durable; `mac` is its link in the chain."""
+
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """Another entry has this seq; it is carried here, and nothing was written."""
+
+    stored: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A session as it is stored: a snapshot, the entries after it, and the open question's draft."""
+
+    snapshot: Snapshot | None
+    entries: list[Entry]
+    draft: Draft | None
+
+
+class Journal(Protocol):
+    """Everything that a session's owner needs of the storage.
+
+    Every call raises Unavailable (nothing was written) or OutcomeUnknown (repeat it unchanged).
+    """
+
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision: ...
+
+    async def load(self, session_id: str) -> Loaded | None: ...
+
+    async def save_snapshot(self, snapshot: Snapshot) -> bool: ...
+
+    async def insert_snapshot(self, snapshot: Snapshot) -> bool: ...
+
+    async def save_draft(self, draft: Draft) -> bool: ...

@@ -1,0 +1,268 @@
+"""Runs commands on one session: decide, append, fold, and what to do when the append collides.
+
+Whoever owns a session works through this class: its actor while it is in progress, and a front end or
+the Housekeeper (by optimistic append) while it is not. One command at a time; the callers see to that
+with `lock`.
+
+An append whose outcome is unknown is repeated unchanged before anything else is decided. Time in which
+nothing could be made durable is credited as soon as the journal answers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from orchestrator.errors import Fenced, InvalidInput, NotFound, Retryable, StaleVersion
+from orchestrator.interview.commands import (
+    SYSTEM,
+    Activate,
+    Caller,
+    Command,
+    Credit,
+    Delete,
+    Expire,
+    Role,
+    Start,
+)
+from orchestrator.interview.decide import Event, activation, conflict, decide, plan
+from orchestrator.interview.entry import Entry, new_entry
+from orchestrator.interview.fold import fold, fold_all
+from orchestrator.interview.snapshot import Draft
+from orchestrator.interview.state import State, load_state
+from orchestrator.interview.view import session_view
+from orchestrator.journal import Appended, Journal, Loaded
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command on its way to a session. `received_at` (ms) is when the front end had it in hand."""
+
+    command: Command
+    caller: Caller
+    received_at: int
+    command_id: str | None = None
+    if_match: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a command came to: the session as the caller may see it."""
+
+    session: dict[str, object]
+    version: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSaved:
+    """The highest revision that is stored now, and whether it is the one that was sent."""
+
+    revision: int
+    saved: bool
+
+
+def state_of(loaded: Loaded) -> State:
+    """The state that a stored session adds up to. Raises NotFound for one that was deleted."""
+    start = load_state(loaded.snapshot.state) if loaded.snapshot else None
+    state = fold_all(start, loaded.entries)
+    assert state is not None
+    if state.status == "deleted":
+        raise NotFound.session(state.session_id)
+    return state
+
+
+class Session:
+    """One session in the hands of one owner.
+
+    `owned` is True for the actor that activated it: then a higher epoch in the journal means that
+    another owner has taken over, and every call raises Fenced from there on.
+    """
+
+    def __init__(self, journal: Journal, state: State, draft: Draft | None, *, owned: bool = False) -> None:
+        self.journal = journal
+        self.state = state
+        self.draft = draft
+        self.owned = owned
+        self.fenced = False
+        self.lock = asyncio.Lock()
+        self.blocked_since: int | None = None
+        self._pending: Entry | None = None
+
+    @classmethod
+    async def load(cls, journal: Journal, session_id: str) -> Session:
+        """Read a session. Raises NotFound."""
+        loaded = await journal.load(session_id)
+        if loaded is None:
+            raise NotFound.session(session_id)
+        return cls(journal, state_of(loaded), loaded.draft)
+
+    @property
+    def has_pending_append(self) -> bool:
+        return self._pending is not None
+
+    def view(self, now: int, role: Role) -> dict[str, object]:
+        return session_view(self.state, now, role)
+
+    async def execute(self, request: Request, now: int) -> Reply:
+        """Run a command and make it durable. Raises what `decide` raises, Fenced, or a Retryable.
+
+        `now` (ms) is the wall clock; deadlines are judged by the time of receipt.
+        """
+        replayed = await self._run(request, now)
+        return Reply(self.view(now, request.caller.role), self.state.version, replayed)
+
+    async def _run(self, request: Request, now: int) -> bool:
+        while True:
+            await self.settle(now)
+            judged_at = max(request.received_at, self.state.at)
+            await self._expire_if_overdue(judged_at)
+            planned = plan(
+                self.state, request.command, request.caller, request.command_id, judged_at, self.draft
+            )
+            if planned.replayed:
+                return True
+            self._check_version(request)
+            if not planned.events:
+                return False
+            if await self._append(planned.events, judged_at, request.caller.principal, planned.command):
+                return False
+
+    async def activate(self, command: Activate, request: Request | None, now: int) -> bool:
+        """Take the session, with the command that caused it in the same entry. Returns `replayed`.
+
+        After a return, this object owns the session or it is parked. Raises as `execute` does.
+        """
+        while True:
+            await self.settle(now)
+            at = max(now, self.state.at)
+            if self.state.status == "initialized":
+                await self._expire_if_overdue(at)
+            events, identity, principal = self._activation_plan(command, request, at)
+            if await self._append(events, at, principal, identity):
+                self.owned = self.state.actor == command.actor
+                return False
+
+    def _activation_plan(
+        self, command: Activate, request: Request | None, at: int
+    ) -> tuple[list[Event], tuple[str, str] | None, str]:
+        starts = request is not None and isinstance(request.command, Start)
+        if self.state.status != "initialized" or not starts or request is None:
+            events = decide(self.state, command, SYSTEM, at)
+            if not events:
+                raise conflict(self.state, "The session cannot be activated.")
+            return events, None, SYSTEM.principal
+        planned = plan(self.state, request.command, request.caller, request.command_id, at)
+        self._check_version(request)
+        return [activation(self.state, command), *planned.events], planned.command, request.caller.principal
+
+    async def save_draft(self, index: int, text: str, revision: int | None, now: int) -> DraftSaved:
+        """Store the text in progress of the open question; durable on return.
+
+        Raises StateConflict if that question is not open, InvalidInput for an index out of range.
+        """
+        await self.settle(now)
+        await self._expire_if_overdue(now)
+        state = self.state
+        if not 0 <= index < state.max_questions:
+            raise InvalidInput.at(
+                "/question_index", f"question_index is {index}; it must be from 0 to {state.max_questions - 1}."
+            )
+        if state.open is None or state.open.index != index:
+            raise conflict(state, f"Question {index} is not open; drafts are kept for the open question only.")
+        current = self.draft.revision if self.draft and self.draft.question_index == index else 0
+        wanted = current + 1 if revision is None else revision
+        if wanted < current:
+            return DraftSaved(current, False)
+        draft = Draft(state.session_id, index, state.epoch, wanted, text, now)
+        if not await self.journal.save_draft(draft):
+            if self.owned:
+                self.fenced = True
+                raise Fenced("A newer owner holds this session.", session_id=state.session_id)
+            return DraftSaved(current, False)
+        self.draft = draft
+        return DraftSaved(wanted, True)
+
+    async def settle(self, now: int) -> None:
+        """Finish what an unknown outcome left open, then credit the time in which nothing was durable."""
+        if self.fenced:
+            raise Fenced("A newer owner holds this session.", session_id=self.state.session_id)
+        if self._pending is not None:
+            await self._write(self._pending, now)
+        since = self.blocked_since
+        if since is None:
+            return
+        events = decide(self.state, Credit(since, "storage_unavailable"), SYSTEM, now)
+        if not events or await self._append(events, now, SYSTEM.principal, None):
+            self.blocked_since = None
+
+    async def _expire_if_overdue(self, at: int) -> None:
+        while self.state.is_overdue(at):
+            await self._append(decide(self.state, Expire(), SYSTEM, at, self.draft), at, SYSTEM.principal, None)
+
+    def _check_version(self, request: Request) -> None:
+        if request.if_match is not None and request.if_match != self.state.version:
+            raise StaleVersion(
+                f"If-Match names version {request.if_match}; the session is at version {self.state.version}.",
+                version=self.state.version,
+            )
+
+    async def _append(
+        self, events: list[Event], at: int, principal: str, identity: tuple[str, str] | None
+    ) -> bool:
+        """Append one entry. True: it is in. False: another entry came first, the state is newer now."""
+        state = self.state
+        epoch = next((e["epoch"] for e in events if e["type"] == "activated"), state.epoch)
+        entry = new_entry(
+            state.session_id,
+            state.next_seq,
+            epoch,
+            max(at, state.at),
+            events,
+            by=principal,
+            command=identity,
+            tombstone=any(e["type"] == "deleted" for e in events),
+        )
+        return await self._write(entry, at)
+
+    async def _write(self, entry: Entry, now: int) -> bool:
+        try:
+            result = await self.journal.append(entry, self.state.mac)
+        except Retryable:
+            self._pending = entry
+            self.blocked_since = min(now, self.blocked_since or now)
+            raise
+        self._pending = None
+        if isinstance(result, Appended):
+            self.state = fold(self.state, _with_mac(entry, result.mac))
+            return True
+        await self._lost_the_race(result.stored)
+        return False
+
+    async def _lost_the_race(self, stored: Entry) -> None:
+        """Somebody else wrote this seq: a newer owner fences us, anything else is read and folded in."""
+        state = self.state
+        if stored.tombstone or (self.owned and stored.epoch > state.epoch):
+            self.fenced = True
+            if stored.tombstone:
+                raise NotFound.session(state.session_id)
+            log.warning("fenced", extra={"session_id": state.session_id, "epoch": state.epoch})
+            raise Fenced("A newer owner holds this session.", session_id=state.session_id)
+        fresh = await Session.load(self.journal, state.session_id)
+        if self.owned and fresh.state.epoch > state.epoch:
+            self.fenced = True
+            raise Fenced("A newer owner holds this session.", session_id=state.session_id)
+        self.state, self.draft = fresh.state, fresh.draft
+
+
+def delete_request(caller: Caller, now: int, if_match: int | None = None) -> Request:
+    return Request(Delete(), caller, now, None, if_match)
+
+
+def _with_mac(entry: Entry, mac: str) -> Entry:
+    return Entry(
+        entry.session_id, entry.seq, entry.epoch, entry.at, entry.body, entry.digest, mac, entry.tombstone
+    )

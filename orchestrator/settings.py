@@ -1,0 +1,56 @@
+"""The settings: read once from the environment and a `.env` file. See the README for the whole list."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _env(name: str) -> AliasChoices:
+    return AliasChoices(name)
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured. Names without a prefix are those that other tools use too."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INTERVIEW_", env_file=".env", extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
+
+    mongodb_url: str | None = Field(None, validation_alias=_env("MONGODB_URL"))
+    mongodb_database: str = Field("parallel_interview", validation_alias=_env("MONGODB_DATABASE"))
+    livekit_url: str | None = Field(None, validation_alias=_env("LIVEKIT_URL"))
+    livekit_api_key: str | None = Field(None, validation_alias=_env("LIVEKIT_API_KEY"))
+    livekit_api_secret: SecretStr | None = Field(None, validation_alias=_env("LIVEKIT_API_SECRET"))
+    ray_address: str | None = Field(None, validation_alias=_env("RAY_ADDRESS"))
+
+    api_key: SecretStr | None = None
+    """The staff key. Without one everything is open, and `serve` stays on loopback."""
+    secret: SecretStr | None = None
+    """Signs tokens and journals. Not set: made once and kept in MongoDB."""
+    public_url: str = "http://localhost:8005"
+    """What candidates' links begin with."""
+    data_dir: Path = Path("data")
+    namespace: str = "parallel-interview"
+    """Ray's namespace for our actors."""
+    warm_actors: int = Field(4, ge=0, le=1000)
+    """Actors started ahead, so that an interview starts in milliseconds."""
+    actor_cpus: float = Field(0.005, gt=0)
+    """CPU cores that one interview declares."""
+    actor_memory_mb: int = Field(64, gt=0)
+    """Memory that one interview declares, in MiB."""
+    start_wait_seconds: float = Field(8.0, gt=0)
+    """How long a start waits for a free actor before it answers 503."""
+    dashboard_port: int = 8265
+    ray_num_cpus: float | None = None
+    """CPU cores that the local Ray declares; not set: as many as the machine has."""
+    forwarded_allow_ips: str = ""
+    """Addresses of proxies whose X-Forwarded-* headers are believed."""
+
+
+@lru_cache
+def get_settings() -> Settings:
+    return Settings()  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,107 @@
+"""A small world for unit tests: a journal in memory that can fail on purpose, and a clock that jumps."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from orchestrator.errors import OutcomeUnknown
+from orchestrator.interview.commands import Accommodations, Caller, Create, Question
+from orchestrator.interview.decide import created
+from orchestrator.interview.entry import Entry, new_entry
+from orchestrator.interview.fold import fold
+from orchestrator.interview.snapshot import Draft, Snapshot
+from orchestrator.interview.state import State, snapshot_of
+from orchestrator.journal import Appended, Collision, Loaded
+
+STAFF = Caller("staff", "staff")
+CANDIDATE = Caller("candidate", "candidate")
+T0 = 1_700_000_000_000
+
+
+@dataclass
+class Clock:
+    """A wall clock in ms that moves only when told to."""
+
+    now: int = T0
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, seconds: float) -> int:
+        self.now += round(seconds * 1000)
+        return self.now
+
+
+@dataclass
+class MemoryJournal:
+    """The Journal protocol over dictionaries. `faults` holds what the next appends do instead of working:
+    "lost_reply" writes and then fails, "away" fails without writing."""
+
+    entries: dict[tuple[str, int], Entry] = field(default_factory=dict)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    drafts: dict[tuple[str, int], Draft] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    appends: int = 0
+
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
+        self.appends += 1
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "away":
+            raise OutcomeUnknown("away")
+        stored = self.entries.get((entry.session_id, entry.seq))
+        if stored is not None:
+            return Appended(stored.mac) if stored.is_same_write(entry) else Collision(stored)
+        mac = hashlib.sha256(f"{prev_mac}{entry.digest}".encode()).hexdigest()
+        self.entries[(entry.session_id, entry.seq)] = replace(entry, mac=mac)
+        if fault == "lost_reply":
+            raise OutcomeUnknown("the reply was lost")
+        return Appended(mac)
+
+    async def load(self, session_id: str) -> Loaded | None:
+        entries = [e for (s, _), e in sorted(self.entries.items()) if s == session_id]
+        if not entries or entries[-1].tombstone:
+            return None
+        drafts = [d for (s, _), d in sorted(self.drafts.items()) if s == session_id]
+        return Loaded(None, entries, drafts[-1] if drafts else None)
+
+    async def save_snapshot(self, snapshot: Snapshot) -> bool:
+        old = self.snapshots.get(snapshot.session_id)
+        if old is not None and old.seq >= snapshot.seq:
+            return False
+        self.snapshots[snapshot.session_id] = snapshot
+        return True
+
+    async def insert_snapshot(self, snapshot: Snapshot) -> bool:
+        return await self.save_snapshot(snapshot)
+
+    async def save_draft(self, draft: Draft) -> bool:
+        old = self.drafts.get((draft.session_id, draft.question_index))
+        if old is not None and (old.epoch > draft.epoch or old.revision > draft.revision):
+            return False
+        self.drafts[(draft.session_id, draft.question_index)] = draft
+        return True
+
+
+def create_command(questions: int = 3, **changes: object) -> Create:
+    """A session of some questions, every second one coding."""
+    asked = tuple(Question(f"Question {i}?", "coding" if i % 2 else "text") for i in range(questions))
+    values: dict[str, object] = {"name": "Ada", "email": "Ada@example.com", "questions": asked, **changes}
+    return Create(**values)  # type: ignore[arg-type]
+
+
+def first_entry(session_id: str = "s1", at: int = T0, **changes: object) -> Entry:
+    return new_entry(session_id, 1, 0, at, created(create_command(**changes)), by="staff")  # type: ignore[arg-type]
+
+
+async def new_session(journal: MemoryJournal, session_id: str = "s1", at: int = T0, **changes: object) -> State:
+    """A stored session that waits to be started."""
+    entry = first_entry(session_id, at, **changes)
+    appended = await journal.append(entry, "")
+    assert isinstance(appended, Appended)
+    state = fold(None, replace(entry, mac=appended.mac))
+    await journal.insert_snapshot(snapshot_of(state))
+    return state
+
+
+DOUBLE_TIME = Accommodations(time_multiplier=2.0)
