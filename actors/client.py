@@ -153,6 +153,15 @@ class InterviewClient:
         """The state of a session as stored: a snapshot and the entries after it. Raises NotFound."""
         return (await Session.load(self.store, session_id)).state
 
+    async def actor_counts(self) -> dict[str, int | None]:
+        """Live and warm actors and capacity; None for each while the Registry is away."""
+        keys = ("live_actors", "warm_actors", "capacity")
+        try:
+            status = await self._registry_call("status", timeout=2.0)
+        except Retryable:
+            return dict.fromkeys(keys)
+        return {key: status[key] for key in keys}
+
     async def cluster(self) -> dict[str, Any]:
         """Live and warm actors, capacity, and the nodes."""
         status = await self._registry_call("status", timeout=3.0)

@@ -11,6 +11,7 @@ nothing could be made durable is credited as soon as the journal answers again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ from orchestrator.interview.decide import Event, activation, conflict, decide, p
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
 from orchestrator.interview.snapshot import Draft
-from orchestrator.interview.state import State, load_state
+from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.interview.view import session_view
 from orchestrator.journal import Appended, Journal, Loaded
 
@@ -98,7 +99,11 @@ class Session:
         loaded = await journal.load(session_id)
         if loaded is None:
             raise NotFound.session(session_id)
-        return cls(journal, state_of(loaded), loaded.draft)
+        session = cls(journal, state_of(loaded), loaded.draft)
+        if loaded.snapshot is None:
+            with contextlib.suppress(Retryable):
+                await journal.insert_snapshot(snapshot_of(session.state))
+        return session
 
     @property
     def has_pending_append(self) -> bool:

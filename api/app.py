@@ -1,0 +1,61 @@
+"""The application: routes, error answers, limits, and the client that they all call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from actors.clock import wall_ms
+from api import errors
+from api.limits import RequestLimits
+from api.routes import jobs, operations, sessions
+from orchestrator import __version__
+from orchestrator.errors import Retryable
+from orchestrator.interview.view import iso
+from orchestrator.jobs import DEFAULT_JOB
+from orchestrator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, client: Any = None) -> FastAPI:
+    """The front end. `client` is what tests put in the place of InterviewClient."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.client = client or await _connect(settings)
+        await _ensure_default_job(app.state.client)
+        yield
+        await app.state.client.close()
+
+    app = FastAPI(title="Parallel Interview", version=__version__, lifespan=lifespan, redoc_url=None)
+    app.state.settings = settings
+    errors.install(app)
+    app.add_middleware(RequestLimits)
+    for module in (sessions, jobs, operations):
+        app.include_router(module.router)
+    return app
+
+
+async def _connect(settings: Settings) -> Any:
+    """Join Ray and the database; both may still be starting."""
+    from actors.client import InterviewClient
+
+    for attempt in range(60):
+        try:
+            return await InterviewClient.connect(settings)
+        except (Retryable, ConnectionError, RuntimeError) as error:
+            if attempt % 10 == 9:
+                log.warning("still connecting", extra={"reason": repr(error)})
+            await asyncio.sleep(0.5)
+    return await InterviewClient.connect(settings)
+
+
+async def _ensure_default_job(client: Any) -> None:
+    now = iso(wall_ms())
+    await client.store.put_job({**DEFAULT_JOB, "created_at": now, "updated_at": now}, create=True)

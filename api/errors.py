@@ -1,0 +1,114 @@
+"""Errors as HTTP answers: one table, and RFC 9457 problem documents."""
+
+from __future__ import annotations
+
+import http
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from orchestrator import errors
+
+log = logging.getLogger(__name__)
+
+STATUS: dict[type[errors.OrchestratorError], int] = {
+    errors.InvalidInput: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.StateConflict: 409,
+    errors.StaleVersion: 412,
+    errors.TooLarge: 413,
+    errors.CommandIdReused: 422,
+    errors.Retryable: 503,
+}
+
+
+def status_of(error: errors.OrchestratorError) -> int:
+    """The HTTP status of an error: that of its nearest base in the table."""
+    return next((STATUS[base] for base in type(error).__mro__ if base in STATUS), 500)
+
+
+def problem(
+    request: Request, status: int, detail: str, code: str, headers: dict[str, str] | None = None, **more: Any
+) -> Response:
+    """A problem document. `detail` is a sentence that a person can act on."""
+    body = {
+        "type": f"urn:parallel-interview:problem:{code}",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "request_id": request.scope.get("request_id", ""),
+        **more,
+    }
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+async def on_orchestrator_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.OrchestratorError)
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.Retryable):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    shown = {k: v for k, v in error.fields.items() if k in ("errors", "current_status", "allowed_actions")}
+    return problem(request, status_of(error), error.detail, error.code, headers, **shown)
+
+
+async def on_bad_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [_sentence(e) for e in error.errors()]
+    detail = " ".join(e["detail"] for e in found[:5]) or "The request is not valid."
+    return problem(request, 400, detail, "invalid_input", errors=found[:100])
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {
+        404: "There is nothing at this address.",
+        405: f"This address does not take {request.method}.",
+        400: "The body could not be read; send valid JSON in UTF-8.",
+    }
+    code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    detail = details.get(error.status_code, str(error.detail))
+    return problem(request, error.status_code, detail, code, dict(error.headers or {}))
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error, extra={"path": request.url.path})
+    return problem(request, 500, "Something went wrong on our side; it has been logged.", "internal_error")
+
+
+def install(app: FastAPI) -> None:
+    """Have every error answered as a problem document."""
+    app.add_exception_handler(errors.OrchestratorError, on_orchestrator_error)
+    app.add_exception_handler(RequestValidationError, on_bad_request)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_unexpected)
+
+
+def _sentence(error: Any) -> dict[str, str]:
+    """One broken rule as {pointer, detail}: the sentence names the field and the rule."""
+    where = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    if error["type"] == "json_invalid":
+        return {"pointer": "", "detail": "The body is not valid JSON."}
+    name = ".".join(where) or "The body"
+    if error["type"] == "missing":
+        rule = "is required"
+    elif error["type"] == "extra_forbidden":
+        rule = "is not a known field"
+    else:
+        message = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+        rule = f"is not valid: {message[:1].lower()}{message[1:]}"
+    pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in where)
+    return {"pointer": _printable(pointer), "detail": _printable(f"{name} {rule}.")}
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()[:500]

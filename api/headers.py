@@ -1,0 +1,65 @@
+"""Idempotency-Key, ETag, If-Match, If-None-Match: read here, written here."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse, Response
+
+from orchestrator.errors import InvalidInput
+from orchestrator.session import Reply
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+async def idempotency_key(
+    value: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+) -> str | None:
+    """The command's id, quoted or bare. Raises InvalidInput for anything but 1-255 visible characters."""
+    if value is None:
+        return None
+    key = value[1:-1] if len(value) > 2 and value[0] == value[-1] == '"' else value
+    if not _KEY.match(key):
+        raise InvalidInput("Idempotency-Key must be 1 to 255 visible ASCII characters without spaces.")
+    return key
+
+
+async def required_key(key: Annotated[str | None, Depends(idempotency_key)]) -> str:
+    if key is None:
+        raise InvalidInput("Idempotency-Key is required here, so that a repeat never adds time twice.")
+    return key
+
+
+async def if_match(value: Annotated[str | None, Header(alias="If-Match")] = None) -> int | None:
+    """The version that the caller means to change. `*` means any."""
+    if value is None or value.strip() == "*":
+        return None
+    text = value.strip().removeprefix('"').removesuffix('"')
+    return int(text) if text.isdigit() and len(text) < 16 else -1
+
+
+CommandId = Annotated[str | None, Depends(idempotency_key)]
+RequiredCommandId = Annotated[str, Depends(required_key)]
+IfMatch = Annotated[int | None, Depends(if_match)]
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def not_modified(request: Request, version: int) -> bool:
+    """Whether the caller has this version already."""
+    given = request.headers.get("if-none-match")
+    if given is None:
+        return False
+    return given.strip() == "*" or etag(version) in [tag.strip().removeprefix("W/") for tag in given.split(",")]
+
+
+def session_answer(reply: Reply, **more: Any) -> Response:
+    """The answer to a command: the session, its ETag, and whether it was a repeat."""
+    headers = {"ETag": etag(reply.version)}
+    if reply.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse({"status": "success", "session": reply.session, **more}, headers=headers)

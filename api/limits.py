@@ -1,0 +1,88 @@
+"""What happens to every request before a route sees it: an id, and a limit to its body."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CREATE_BYTES = 4 * 2**20
+OTHER_BYTES = 2**20
+ANSWER_BYTES = 64 * 2**10
+"""Of UTF-8 text; checked again in the schema, since JSON escapes make the body longer than the text."""
+
+_REQUEST_ID = re.compile(r"[\w.:-]{1,100}\Z", re.ASCII)
+
+
+class RequestLimits:
+    """Gives a request its id and answers 413 once its body is over the limit, however it is sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {key: value for key, value in scope["headers"]}
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(8)
+        scope["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        limit = CREATE_BYTES if scope["path"].endswith("/create") else OTHER_BYTES
+        if scope["path"].endswith("/jobs") or "/jobs/" in scope["path"]:
+            limit = CREATE_BYTES
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > limit:
+            await _too_large(send_with_id, limit, request_id)
+            return
+        if scope["method"] in ("GET", "HEAD") or b"transfer-encoding" not in headers:
+            await self._app(scope, receive, send_with_id)
+            return
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > limit:
+                await _too_large(send_with_id, limit, request_id)
+                return
+        await self._app(scope, _replay(bytes(body), receive), send_with_id)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replayed() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+async def _too_large(send: Send, limit: int, request_id: str) -> None:
+    body: dict[str, Any] = {
+        "type": "urn:parallel-interview:problem:too_large",
+        "title": "Content Too Large",
+        "status": 413,
+        "detail": f"The body is larger than {limit} bytes, the most that this call takes.",
+        "code": "too_large",
+        "request_id": request_id,
+    }
+    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})

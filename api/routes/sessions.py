@@ -1,0 +1,299 @@
+"""Sessions: /api/parallel_interview/create, /sessions and /session/{session_id}/..."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, Response
+
+from actors.client import InterviewClient
+from actors.clock import wall_ms
+from api import schemas
+from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modified, session_answer
+from api.security import Participant, Staff, candidate_token
+from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.interview import commands
+from orchestrator.interview.decide import conflict
+from orchestrator.interview.state import State, load_state
+from orchestrator.interview.view import event_views, session_view
+from orchestrator.jobs import DEFAULT_JOB_ID
+
+router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
+
+NO_LIVEKIT = "LiveKit is not configured; the interview runs without video."
+
+
+async def client_of(request: Request) -> InterviewClient:
+    return request.app.state.client
+
+
+Client = Annotated[InterviewClient, Depends(client_of)]
+
+
+@router.post("/create")
+async def create(
+    body: schemas.CreateBody, request: Request, client: Client, caller: Staff, key: CommandId
+) -> Response:
+    """Make a new session."""
+    questions = body.own_questions() or await _bank_questions(client, body.job_id or DEFAULT_JOB_ID)
+    reply = await client.create(body.command(questions), caller, key)
+    session_id = str(reply.session["session_id"])
+    token = candidate_token(client.store.secret, session_id, 1)
+    proctoring: Any = reply.session["proctoring"]
+    return session_answer(
+        reply,
+        session_id=session_id,
+        livekit=_livekit(session_id),
+        proctoring={"session_id": proctoring["session_id"], "status": proctoring["status"]},
+        candidate_token=token,
+        links=_links(request, session_id, token),
+    )
+
+
+@router.get("/sessions")
+async def list_sessions(
+    client: Client,
+    caller: Staff,
+    status: Annotated[Literal["initialized", "in_progress", "completed"] | None, Query()] = None,
+    job_id: Annotated[str | None, Query(max_length=200)] = None,
+    email: Annotated[str | None, Query(max_length=320)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    include: Annotated[Literal["total"] | None, Query()] = None,
+) -> dict[str, Any]:
+    """Sessions, newest first, a page at a time."""
+    before = _read_cursor(cursor) if cursor is not None else None
+    found = await client.store.list_snapshots(
+        status=status, job_id=job_id, email=email, limit=limit + 1, before=before
+    )
+    page, more = found[:limit], len(found) > limit
+    now = wall_ms()
+    answer: dict[str, Any] = {
+        "status": "success",
+        "sessions": [session_view(load_state(s.state), now, "staff") for s in page],
+        "count": len(page),
+        "next_cursor": _cursor(page[-1].created_at, page[-1].session_id) if more else None,
+        "has_more": more,
+    }
+    if include == "total":
+        answer["total"] = await client.store.count_snapshots(status=status, job_id=job_id, email=email)
+    return answer
+
+
+@router.get("/session/{session_id}")
+async def get_session(session_id: str, request: Request, client: Client, caller: Participant) -> Response:
+    """One session."""
+    state = await client.read(session_id)
+    headers = {"ETag": etag(state.version), "Cache-Control": "no-cache"}
+    if not_modified(request, state.version):
+        return Response(status_code=304, headers=headers)
+    view = session_view(state, wall_ms(), caller.role)
+    return JSONResponse({"status": "success", "session": view}, headers=headers)
+
+
+@router.patch("/session/{session_id}")
+async def update(
+    session_id: str, body: schemas.UpdateBody, client: Client, caller: Staff, version: IfMatch
+) -> Response:
+    """Change a session that has not started."""
+    command = body.command()
+    if body.job_id is not None and body.questions is None and "job_id" in body.model_fields_set:
+        questions = await _bank_questions(client, body.job_id)
+        command.changes["questions"] = [
+            {"text": q.text, "type": q.type, "time_limit_seconds": q.time_limit_seconds} for q in questions
+        ]
+    return session_answer(await client.send(session_id, command, caller, None, version))
+
+
+@router.delete("/session/{session_id}")
+async def delete(session_id: str, client: Client, caller: Staff, version: IfMatch) -> dict[str, Any]:
+    """Remove a session for good, ending it first if it is live."""
+    await client.delete(session_id, caller, version)
+    return {"status": "success", "session_id": session_id, "deleted": True}
+
+
+@router.post("/session/{session_id}/start")
+async def start(
+    session_id: str, client: Client, caller: Participant, key: CommandId, body: schemas.EmptyBody | None = None
+) -> Response:
+    """Open the first question."""
+    return session_answer(await client.send(session_id, commands.Start(), caller, key))
+
+
+@router.post("/session/{session_id}/answer")
+async def answer(
+    session_id: str, body: schemas.AnswerBody, client: Client, caller: Participant, key: CommandId
+) -> Response:
+    """Answer the open question; the next one opens, or the session completes."""
+    command = commands.Answer(body.question_index, body.answer, body.language)
+    return session_answer(await client.send(session_id, command, caller, key))
+
+
+@router.put("/session/{session_id}/draft")
+async def draft(
+    session_id: str, body: schemas.DraftBody, client: Client, caller: Participant
+) -> dict[str, Any]:
+    """Keep the text in progress; it becomes the answer when time runs out."""
+    saved = await client.draft(session_id, body.question_index, body.draft, body.revision, caller)
+    return {"status": "success", "question_index": body.question_index, **saved}
+
+
+@router.post("/session/{session_id}/end")
+async def end(
+    session_id: str,
+    client: Client,
+    caller: Participant,
+    key: CommandId,
+    version: IfMatch,
+    body: schemas.ReasonBody | None = None,
+) -> Response:
+    """End a session, whatever its state."""
+    command = commands.End(body.reason if body else None)
+    return session_answer(await client.send(session_id, command, caller, key, version))
+
+
+@router.post("/session/{session_id}/pause")
+async def pause(
+    session_id: str,
+    client: Client,
+    caller: Staff,
+    key: CommandId,
+    version: IfMatch,
+    body: schemas.ReasonBody | None = None,
+) -> Response:
+    """Stop the clock."""
+    command = commands.Pause(body.reason if body else None)
+    return session_answer(await client.send(session_id, command, caller, key, version))
+
+
+@router.post("/session/{session_id}/resume")
+async def resume(
+    session_id: str,
+    client: Client,
+    caller: Staff,
+    key: CommandId,
+    version: IfMatch,
+    body: schemas.EmptyBody | None = None,
+) -> Response:
+    """Let the clock go on."""
+    return session_answer(await client.send(session_id, commands.Resume(), caller, key, version))
+
+
+@router.post("/session/{session_id}/extend")
+async def extend(
+    session_id: str,
+    client: Client,
+    caller: Staff,
+    key: RequiredCommandId,
+    version: IfMatch,
+    body: schemas.ExtendBody,
+) -> Response:
+    """More time for the open question."""
+    command = commands.Extend(body.seconds, body.reason)
+    return session_answer(await client.send(session_id, command, caller, key, version))
+
+
+@router.post("/session/{session_id}/consent")
+async def consent(
+    session_id: str, body: schemas.ConsentBody, client: Client, caller: Participant, key: CommandId
+) -> Response:
+    """The candidate agrees to the privacy policy."""
+    return session_answer(await client.send(session_id, commands.Consent(body.policy), caller, key))
+
+
+@router.post("/session/{session_id}/link")
+async def link(
+    session_id: str,
+    request: Request,
+    client: Client,
+    caller: Staff,
+    key: CommandId,
+    body: schemas.EmptyBody | None = None,
+) -> Response:
+    """A new candidate link; older ones stop working."""
+    reply = await client.send(session_id, commands.NewLink(), caller, key)
+    state = await client.read(session_id)
+    token = candidate_token(client.store.secret, session_id, state.link_generation)
+    return session_answer(reply, candidate_token=token, links=_links(request, session_id, token))
+
+
+@router.post("/session/{session_id}/token")
+async def token(
+    session_id: str, client: Client, caller: Participant, key: CommandId, body: schemas.TokenBody | None = None
+) -> dict[str, Any]:
+    """A fresh LiveKit token, while the session is not completed."""
+    state: State = await client.read(session_id)
+    if state.status == "completed":
+        raise conflict(state, "The interview has ended; there is no room to join.")
+    return {"status": "success", "livekit": _livekit(session_id)}
+
+
+@router.get("/session/{session_id}/journal")
+async def journal(
+    session_id: str,
+    client: Client,
+    caller: Staff,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+) -> dict[str, Any]:
+    """The session's events after `after`, in order."""
+    await client.read(session_id)
+    entries = await client.store.entries(session_id, after, limit)
+    events = [event for event in event_views(entries, caller.role) if event["seq"] > after]
+    return {"status": "success", "events": events, "count": len(events)}
+
+
+@router.get("/session/{session_id}/journal/verify")
+async def verify(session_id: str, client: Client, caller: Staff) -> dict[str, Any]:
+    """Whether the chain over the session's journal is whole."""
+    await client.read(session_id)
+    return {"status": "success", "journal": await client.store.verify(session_id)}
+
+
+async def _bank_questions(client: InterviewClient, job_id: str) -> tuple[commands.Question, ...]:
+    job = await client.store.get_job(job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}; give questions, or the id of a job that exists.")
+    return tuple(
+        commands.Question(q["text"], q.get("type", "text"), q.get("time_limit_seconds"))
+        for q in job["questions"]
+    )
+
+
+def _livekit(session_id: str) -> dict[str, Any]:
+    return {
+        "mode": "fallback",
+        "url": None,
+        "room": f"interview-{session_id}",
+        "participant": f"candidate-{session_id}",
+        "token": None,
+        "expires_at": None,
+        "reason": NO_LIVEKIT,
+    }
+
+
+def _links(request: Request, session_id: str, token: str) -> dict[str, str]:
+    base = request.app.state.settings.public_url.rstrip("/")
+    return {
+        "candidate": f"{base}/interview/{session_id}#{token}",
+        "report": f"{base}/api/reports/{session_id}",
+        "live": f"{base}/sessions/{session_id}/live",
+    }
+
+
+def _cursor(created_at: int, session_id: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([created_at, session_id]).encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    try:
+        at, session_id = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (ValueError, binascii.Error, TypeError):
+        at, session_id = None, None
+    if type(at) is not int or not 0 <= at < 2**53 or not isinstance(session_id, str):
+        raise InvalidInput.at("/cursor", "cursor is not one that this service gave out.")
+    return at, session_id

@@ -1,0 +1,216 @@
+"""The bodies that clients send, and how they become commands. Unknown fields are refused, nothing is
+silently converted, and whatever cannot be stored is refused here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from api.limits import ANSWER_BYTES
+from orchestrator.errors import TooLarge
+from orchestrator.interview.commands import Accommodations, Create, Question, Update
+
+
+def _storable(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("it contains a lone surrogate, which is not a character") from None
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it must not be blank")
+    return text
+
+
+def _email(text: str) -> str:
+    try:
+        validate_email(text, check_deliverability=False, test_environment=True)
+    except EmailNotValidError as error:
+        raise ValueError(f"it is not an email address: {error}") from None
+    return text
+
+
+def _with_zone(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("give the time zone, for example 2026-05-01T09:00:00Z")
+    if not 2000 <= moment.year < 2200:
+        raise ValueError("the year must be from 2000 to 2199")
+    return moment.astimezone(UTC)
+
+
+def _answer_size(text: str) -> str:
+    if len(text.encode("utf-8", "replace")) > ANSWER_BYTES:
+        raise TooLarge(f"The text is larger than {ANSWER_BYTES} bytes of UTF-8, the most that is taken.")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+Name = Annotated[Text, StringConstraints(min_length=1, max_length=200), AfterValidator(_not_blank)]
+Email = Annotated[Text, StringConstraints(min_length=3, max_length=320), AfterValidator(_email)]
+Phone = Annotated[Text, StringConstraints(max_length=50)]
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+Label = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+QuestionText = Annotated[Text, StringConstraints(min_length=1, max_length=10_000), AfterValidator(_not_blank)]
+Kind = Literal["text", "coding"]
+Timer = Annotated[int, Field(ge=5, le=7_200)]
+Moment = Annotated[datetime, Field(strict=False), AfterValidator(_with_zone)]
+AnswerText = Annotated[str, AfterValidator(_answer_size), AfterValidator(_storable)]
+Reason = Annotated[Text, StringConstraints(min_length=1, max_length=500)]
+Index = Annotated[int, Field(ge=0, le=10_000)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class AccommodationsBody(Body):
+    time_multiplier: Annotated[float, Field(ge=1, le=4)] = 1.0
+    camera_exempt: bool = False
+    sensitivity: Annotated[Text, StringConstraints(max_length=50)] | None = None
+
+
+class SessionBody(Body):
+    """What create takes; PATCH takes the same fields, all optional."""
+
+    phone: Phone | None = None
+    job_id: Label | None = None
+    questions: Annotated[list[QuestionText], Field(min_length=1, max_length=200)] | None = None
+    question_types: Annotated[list[Kind], Field(min_length=1, max_length=200)] | None = None
+    max_questions: Annotated[int, Field(ge=1)] | None = None
+    text_question_timer: Timer = 120
+    coding_question_timer: Timer = 300
+    scheduled_at: Moment | None = None
+    expires_at: Moment | None = None
+    accommodations: AccommodationsBody = AccommodationsBody()
+    metadata: Annotated[
+        dict[Label, Annotated[Text, StringConstraints(max_length=2_000)]], Field(max_length=16)
+    ] = {}
+
+    @model_validator(mode="after")
+    def _types_match_questions(self) -> SessionBody:
+        if self.question_types is None:
+            return self
+        if self.questions is None:
+            raise ValueError("question_types needs questions")
+        if len(self.question_types) != len(self.questions):
+            raise ValueError(
+                f"question_types has {len(self.question_types)} entries and questions has "
+                f"{len(self.questions)}; they must be equally many"
+            )
+        return self
+
+    def own_questions(self) -> tuple[Question, ...] | None:
+        if self.questions is None:
+            return None
+        types = self.question_types or ["text"] * len(self.questions)
+        return tuple(Question(text, kind) for text, kind in zip(self.questions, types, strict=True))
+
+
+class CreateBody(SessionBody):
+    name: Name
+    email: Email
+
+    def command(self, questions: tuple[Question, ...]) -> Create:
+        return Create(
+            name=self.name,
+            email=self.email,
+            questions=questions,
+            phone=self.phone,
+            job_id=self.job_id,
+            max_questions=self.max_questions,
+            text_question_timer=self.text_question_timer,
+            coding_question_timer=self.coding_question_timer,
+            scheduled_at=_ms(self.scheduled_at),
+            expires_at=_ms(self.expires_at),
+            accommodations=_accommodations(self.accommodations),
+            metadata=self.metadata,
+        )
+
+
+class UpdateBody(SessionBody):
+    name: Name = ""
+    email: Email = ""
+
+    def command(self) -> Update:
+        """Only what was sent; questions and their types go together."""
+        changes: dict[str, Any] = {}
+        for name in self.model_fields_set - {"questions", "question_types"}:
+            value = getattr(self, name)
+            if isinstance(value, datetime):
+                value = _ms(value)
+            elif isinstance(value, AccommodationsBody):
+                value = value.model_dump()
+            changes[name] = value
+        questions = self.own_questions()
+        if questions is not None:
+            changes["questions"] = [
+                {"text": q.text, "type": q.type, "time_limit_seconds": None} for q in questions
+            ]
+        return Update(changes)
+
+
+class AnswerBody(Body):
+    question_index: Index
+    answer: AnswerText
+    language: Annotated[Text, StringConstraints(max_length=50)] | None = None
+
+
+class DraftBody(Body):
+    question_index: Index
+    draft: AnswerText
+    revision: Annotated[int, Field(ge=0, le=2**53)] | None = None
+
+
+class ReasonBody(Body):
+    reason: Reason | None = None
+
+
+class ExtendBody(Body):
+    seconds: Annotated[float, Field(gt=0, le=86_400)]
+    reason: Reason
+
+
+class ConsentBody(Body):
+    accepted: Literal[True]
+    policy: Label | None = None
+
+
+class TokenBody(Body):
+    role: Literal["candidate", "observer"] = "candidate"
+
+
+class EmptyBody(Body):
+    pass
+
+
+class JobQuestion(Body):
+    text: QuestionText
+    type: Kind = "text"
+    time_limit_seconds: Annotated[float, Field(ge=5, le=7_200)] | None = None
+
+
+class JobFields(Body):
+    title: Label
+    questions: Annotated[list[JobQuestion], Field(min_length=1, max_length=200)]
+
+
+class JobBody(JobFields):
+    job_id: JobId
+
+
+class JobUpdateBody(JobFields):
+    job_id: JobId | None = None
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def _accommodations(body: AccommodationsBody) -> Accommodations:
+    return Accommodations(body.time_multiplier, body.camera_exempt, body.sensitivity)

@@ -1,0 +1,375 @@
+"""`serve`: a small supervisor. It imports neither ray nor a database driver; it starts and ends processes.
+
+    embedded database   only without MONGODB_URL     started first, stopped last
+    local Ray head      only without RAY_ADDRESS
+    front ends          on one inherited socket      stopped first
+
+Each child is restarted alone. Ctrl-C or SIGTERM ends everything within 10 s: every step has its own limit,
+and whatever the children left behind is adopted (PR_SET_CHILD_SUBREAPER) and ended by its pid.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.errors import Unavailable
+from orchestrator.settings import Settings
+from orchestrator.storage.embedded import EmbeddedServer, die_with_parent, free_port
+
+PR_SET_CHILD_SUBREAPER = 36
+FRONT_END_STOP_SECONDS = 4.0
+RAY_STOP_SECONDS = 3.0
+READY_SECONDS = 90.0
+STABLE_SECONDS = 30.0
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+OBJECT_STORE_BYTES = 128 * 2**20
+
+console = Console(highlight=False)
+
+
+def say(what: str, detail: str) -> None:
+    console.print(f"[bold]{what:<12}[/bold] {detail}", soft_wrap=True)
+
+
+@dataclass
+class Child:
+    """One supervised process: restarted after a pause that doubles while it keeps failing."""
+
+    name: str
+    start: Callable[[], subprocess.Popen[bytes]]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause: float = 0.5
+    restart_at: float = 0.0
+
+    def ensure(self) -> bool:
+        """Start it if it is not running and its pause is over. True if it was (re)started."""
+        now = time.monotonic()
+        if self.process is not None and self.process.poll() is None:
+            if now - self.started_at > STABLE_SECONDS:
+                self.pause = 0.5
+            return False
+        if self.process is not None and self.restart_at == 0.0:
+            say("restart", f"{self.name} ended with code {self.process.returncode}; again in {self.pause:g} s")
+            self.restart_at = now + self.pause
+            self.pause = min(self.pause * 2, 10.0)
+        if now < self.restart_at:
+            return False
+        self.process, self.started_at, self.restart_at = self.start(), now, 0.0
+        return True
+
+    def stop(self, seconds: float) -> None:
+        """SIGTERM, wait, SIGKILL."""
+        process = self.process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass
+class Supervisor:
+    """The processes of one `serve`, in the order in which they depend on each other."""
+
+    settings: Settings
+    host: str
+    port: int
+    workers: int = 1
+    stopping: bool = False
+    children: list[Child] = field(default_factory=list)
+    database: EmbeddedServer | None = None
+    ray: Child | None = None
+    listener: socket.socket | None = None
+
+    def run(self) -> int:
+        """Start everything, watch it, and stop it in order. Returns the exit code."""
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.signal(signal.SIGINT, self._ask_to_stop)
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            self.listener = _listen(self.host, self.port)
+            self._start_database()
+            self._start_ray()
+            self._start_front_ends()
+            self._write_note()
+            self._announce_when_ready()
+            self._watch()
+            return 0
+        except Unavailable as error:
+            console.print(f"[bold red]error[/bold red]        {error.detail}", soft_wrap=True)
+            return 1
+        finally:
+            self._stop()
+
+    @property
+    def data_dir(self) -> Path:
+        return self.settings.data_dir.absolute()
+
+    @property
+    def url(self) -> str:
+        host = "localhost" if self.host in LOOPBACK or self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return f"http://{host}:{self.port}"
+
+    def _ask_to_stop(self, signum: int, frame: object) -> None:
+        self.stopping = True
+
+    def _start_database(self) -> None:
+        if self.settings.mongodb_url is not None:
+            say("database", "MongoDB at MONGODB_URL")
+            return
+        self.database = EmbeddedServer(self.data_dir)
+        self.database.start()
+        os.environ["MONGODB_URL"] = self.database.url
+        say("database", f"embedded (nx-27017) at {self.database.url}, files in {self.database.folder}")
+
+    def _start_ray(self) -> None:
+        if self.settings.ray_address is not None:
+            say("ray", f"joined the cluster at {self.settings.ray_address}")
+            return
+        port = free_port()
+        dashboard = self.settings.dashboard_port if _is_free(self.settings.dashboard_port) else free_port()
+        temp = Path("/tmp") / f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}"
+        os.environ.update(
+            RAY_ADDRESS=f"127.0.0.1:{port}",
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN_PATH=str(self._ray_token()),
+            RAY_USAGE_STATS_ENABLED="0",
+            RAY_maximum_gcs_destroyed_actor_cached_count="1000",
+            RAY_DASHBOARD_URL=f"http://127.0.0.1:{dashboard}",
+        )
+        self.ray = Child("ray", lambda: self._spawn(_ray_command(port, dashboard, temp, self.settings), "ray.log"))
+        self.ray.ensure()
+        say("ray", f"local, started at 127.0.0.1:{port}")
+        say("dashboard", f"http://127.0.0.1:{dashboard} (token in {self._ray_token()})")
+
+    def _ray_token(self) -> Path:
+        path = self.data_dir / "ray-token"
+        if not path.exists():
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+        return path
+
+    def _start_front_ends(self) -> None:
+        assert self.listener is not None
+        fd = self.listener.fileno()
+        os.set_inheritable(fd, True)
+        os.environ["INTERVIEW_SOCKET_FD"] = str(fd)
+        for number in range(self.workers):
+            command = [sys.executable, "-m", "api"]
+            self.children.append(
+                Child(f"front end {number + 1}", lambda: self._spawn(command, None, pass_fds=(fd,)))
+            )
+
+    def _spawn(
+        self, command: list[str], log_name: str | None, pass_fds: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        log = open(self.data_dir / log_name, "ab") if log_name else None  # noqa: SIM115 - the child's
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                pass_fds=pass_fds,
+            )
+        finally:
+            if log is not None:
+                log.close()
+
+    def _watch(self) -> None:
+        while not self.stopping:
+            self._look()
+            time.sleep(0.2)
+
+    def _look(self) -> None:
+        """Restart what has ended. New front ends come with a new Ray, since theirs is gone."""
+        if self.database is not None and self.database.poll() is not None:
+            say("restart", "the embedded database ended; starting it again")
+            self.database.start()
+        if self.ray is not None and self.ray.ensure():
+            for child in self.children:
+                child.stop(1.0)
+        for child in self.children:
+            child.ensure()
+        _reap(self._own_pids())
+
+    def _own_pids(self) -> set[int]:
+        processes = [c.process for c in (*self.children, self.ray) if c is not None]
+        pids = {p.pid for p in processes if p is not None}
+        return pids | ({self.database.pid} if self.database and self.database.pid else set())
+
+    def _announce_when_ready(self) -> None:
+        """Wait for the first front end to be ready, then say so; give up when that takes too long."""
+        give_up = time.monotonic() + READY_SECONDS
+        while not self.stopping and time.monotonic() < give_up:
+            self._look()
+            if _answers(f"http://127.0.0.1:{self.port}/readyz" if self.host in LOOPBACK else self.url + "/readyz"):
+                say("ready", f"{self.url}  (API documentation at {self.url}/docs, Ctrl-C stops everything)")
+                return
+            time.sleep(0.2)
+        if not self.stopping:
+            say("waiting", f"the service is not ready after {READY_SECONDS:g} s; {self.url}/readyz says why")
+
+    def _write_note(self) -> None:
+        """What tools on this machine need to find the service; readable by its owner only."""
+        note = {
+            "pid": os.getpid(),
+            "url": self.url,
+            "mongodb_url": os.environ.get("MONGODB_URL"),
+            "ray_address": os.environ.get("RAY_ADDRESS"),
+            "dashboard_url": os.environ.get("RAY_DASHBOARD_URL"),
+            "ray_token_path": os.environ.get("RAY_AUTH_TOKEN_PATH"),
+            "ray_pid": self.ray.process.pid if self.ray and self.ray.process else None,
+            "database_pid": self.database.pid if self.database else None,
+        }
+        descriptor = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(note, file)
+
+    @property
+    def _note(self) -> Path:
+        return self.data_dir / "serve.json"
+
+    def _stop(self) -> None:
+        if self.children or self.ray or self.database:
+            say("stopping", "front ends, then Ray, then the database")
+        for child in self.children:
+            if child.process is not None and child.process.poll() is None:
+                child.process.terminate()
+        for child in self.children:
+            child.stop(FRONT_END_STOP_SECONDS)
+        if self.ray is not None:
+            self.ray.stop(RAY_STOP_SECONDS)
+            _end_descendants(keep={self.database.pid} if self.database else set())
+        if self.database is not None:
+            self.database.stop()
+        _end_descendants(keep=set())
+        if self.listener is not None:
+            self.listener.close()
+        if self.ray is not None or self.database is not None:
+            self._note.unlink(missing_ok=True)
+
+
+def _ray_command(port: int, dashboard: int, temp: Path, settings: Settings) -> list[str]:
+    cpus = settings.ray_num_cpus if settings.ray_num_cpus is not None else os.cpu_count() or 1
+    memory = max(2**30, int(_available_memory() * 0.8) - OBJECT_STORE_BYTES)
+    return [
+        str(Path(sys.executable).parent / "ray"),
+        *("start", "--head", "--block", "--disable-usage-stats", "--log-style=record"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}", "--ray-client-server-port=0"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"),
+        *(f"--num-cpus={cpus:g}", f"--memory={memory}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+        *("--include-log-monitor=false", f"--temp-dir={temp}"),
+    ]
+
+
+def _available_memory() -> int:
+    """Bytes that the machine has to give."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 4 * 2**30
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Stop what uses it, or give --port."
+        ) from None
+    listener.listen(2048)
+    return listener
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1.5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def _reap(own: set[int]) -> None:
+    """Collect adopted processes that have ended; `own` are those that a Popen object waits for."""
+    for pid in _children_of(os.getpid()):
+        if pid in own:
+            continue
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            continue
+
+
+def _children_of(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for child in _children_of(pid):
+        found += [child, *_descendants(child)]
+    return found
+
+
+def _end_descendants(keep: set[int | None]) -> None:
+    """End every process below this one, by pid, except some; they are ours, since we adopted them."""
+    give_up = time.monotonic() + 3.0
+    kept = {k for k in keep if k is not None}
+    for pid in list(kept):
+        kept.update(_descendants(pid))
+    while time.monotonic() < give_up:
+        left = [pid for pid in _descendants(os.getpid()) if pid not in kept]
+        if not left:
+            return
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for pid in left:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+        time.sleep(0.05)

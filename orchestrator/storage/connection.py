@@ -1,0 +1,66 @@
+"""The connection, its durability, and how the driver's failures become ours.
+
+Every write is acknowledged by a majority and journaled, every read goes to the primary, and every call
+ends within the limit, whatever the URL says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import ReadPreference
+from pymongo.errors import (
+    DocumentTooLarge,
+    DuplicateKeyError,
+    InvalidDocument,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.write_concern import WriteConcern
+
+from orchestrator.errors import InvalidInput, OutcomeUnknown, Unavailable
+
+DURABLE = WriteConcern(w="majority", j=True)
+
+
+def open_client(url: str, timeout_seconds: float) -> AsyncIOMotorClient[dict[str, Any]]:
+    """A client for `url`; connects when it is first used."""
+    limit = int(timeout_seconds * 1000)
+    return AsyncIOMotorClient(
+        url,
+        serverSelectionTimeoutMS=min(limit, 2_500),
+        connectTimeoutMS=min(limit, 2_500),
+        socketTimeoutMS=limit,
+        retryWrites=False,
+        retryReads=True,
+        appname="parallel-interview",
+    )
+
+
+def database(client: AsyncIOMotorClient[dict[str, Any]], name: str) -> Any:
+    return client.get_database(name, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY)
+
+
+@asynccontextmanager
+async def guarded(timeout_seconds: float, *, writing: bool) -> AsyncIterator[None]:
+    """Bounds a call and turns the driver's errors into ours. Duplicate keys pass through."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            yield
+    except (DuplicateKeyError, InvalidInput):
+        raise
+    except (InvalidDocument, DocumentTooLarge, BSONError, OverflowError) as error:
+        raise InvalidInput(f"The content cannot be stored: {type(error).__name__}.") from error
+    except ServerSelectionTimeoutError as error:
+        raise Unavailable("The database cannot be reached; try again soon.", retry_after=1) from error
+    except (PyMongoError, TimeoutError, OSError) as error:
+        if writing:
+            raise OutcomeUnknown(
+                "The write may or may not have landed; repeat the request with the same key.", retry_after=1
+            ) from error
+        raise Unavailable("The database did not answer; try again soon.", retry_after=1) from error

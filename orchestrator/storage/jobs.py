@@ -1,0 +1,48 @@
+"""Question banks: {job_id, title, questions: [{text, type, time_limit_seconds}], created_at, updated_at}."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError
+
+from orchestrator.storage.connection import guarded
+
+Job = dict[str, Any]
+
+
+class JobStore:
+    """The part of Store that keeps jobs. The content is one JSON text, so every server returns it as it was."""
+
+    _db: Any
+    _timeout: float
+
+    async def put_job(self, job: Job, *, create: bool) -> bool:
+        """Insert or replace. False: it exists already (create), or there is none (replace)."""
+        document = {"_id": job["job_id"], "content": json.dumps(job, ensure_ascii=False)}
+        async with guarded(self._timeout, writing=True):
+            if not create:
+                result = await self._db.jobs.replace_one({"_id": job["job_id"]}, document)
+                return result.matched_count > 0
+            try:
+                await self._db.jobs.insert_one(document)
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def get_job(self, job_id: str) -> Job | None:
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.jobs.find_one({"_id": job_id})
+        return json.loads(found["content"]) if found else None
+
+    async def list_jobs(self) -> list[Job]:
+        """All jobs, by their ids."""
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.jobs.find({}).to_list(None)
+        return sorted((json.loads(d["content"]) for d in found), key=lambda job: job["job_id"])
+
+    async def delete_job(self, job_id: str) -> bool:
+        async with guarded(self._timeout, writing=True):
+            result = await self._db.jobs.delete_one({"_id": job_id})
+        return result.deleted_count > 0

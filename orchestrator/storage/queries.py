@@ -1,0 +1,97 @@
+"""Lists, sweeps and figures over snapshots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING
+
+from orchestrator.interview.snapshot import Snapshot
+from orchestrator.storage.connection import guarded
+from orchestrator.storage.documents import snapshot_from
+
+Position = tuple[int, str]
+"""Where a page of a list ended: (created_at, session_id)."""
+
+
+class SnapshotQueries:
+    """The part of Store that reads many sessions at once."""
+
+    _db: Any
+    _timeout: float
+
+    async def list_snapshots(
+        self,
+        *,
+        status: str | None = None,
+        job_id: str | None = None,
+        email: str | None = None,
+        limit: int = 50,
+        before: Position | None = None,
+    ) -> list[Snapshot]:
+        """Newest first, after the position where the last page ended."""
+        query = _filter(status, job_id, email)
+        if before is not None:
+            at, session_id = before
+            query["$or"] = [
+                {"created_at": {"$lt": at}},
+                {"created_at": at, "session_id": {"$lt": session_id}},
+            ]
+        order = [("created_at", DESCENDING), ("session_id", DESCENDING)]
+        return await self._find(query, order, limit)
+
+    async def count_snapshots(
+        self, *, status: str | None = None, job_id: str | None = None, email: str | None = None
+    ) -> int:
+        async with guarded(self._timeout, writing=False):
+            return await self._db.snapshots.count_documents(_filter(status, job_id, email))
+
+    async def overdue(self, now: int, limit: int) -> list[Snapshot]:
+        """Sessions in progress whose deadline was before `now` (ms)."""
+        query = {"status": "in_progress", "deadline": {"$gt": 0, "$lt": now}}
+        return await self._find(query, [("deadline", ASCENDING)], limit)
+
+    async def in_progress(self, limit: int) -> list[Snapshot]:
+        """Sessions in progress, soonest deadline first; those without one last."""
+        found = await self._find({"status": "in_progress"}, [("deadline", ASCENDING)], limit)
+        return sorted(found, key=lambda s: (s.deadline is None, s.deadline or 0))
+
+    async def expired(self, now: int, limit: int) -> list[Snapshot]:
+        """Sessions that were never started and should have been by `now` (ms)."""
+        query = {"status": "initialized", "expires_at": {"$gt": 0, "$lt": now}}
+        return await self._find(query, [("expires_at", ASCENDING)], limit)
+
+    async def stats(self) -> dict[str, Any]:
+        """Counts by status and end reason, and the sum and number of durations (ms)."""
+        snapshots = self._db.snapshots
+        async with guarded(max(self._timeout, 10.0), writing=False):
+            by_status = await snapshots.aggregate(_count_by("$status")).to_list(None)
+            by_end_reason = await snapshots.aggregate(_count_by("$end_reason")).to_list(None)
+            started = await snapshots.count_documents({"duration": {"$gte": 0}})
+        return {
+            "by_status": {row["_id"]: row["n"] for row in by_status},
+            "by_end_reason": {row["_id"]: row["n"] for row in by_end_reason if row["_id"] is not None},
+            "duration_ms_sum": sum(row["duration"] or 0 for row in by_status),
+            "duration_count": started,
+        }
+
+    async def _find(self, query: dict[str, Any], order: list[tuple[str, int]], limit: int) -> list[Snapshot]:
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find(query).sort(order).limit(limit).to_list(None)
+        return [snapshot_from(document) for document in found]
+
+
+def _count_by(field: str) -> list[dict[str, Any]]:
+    """Group by one plain field: the embedded server takes no compound group keys."""
+    return [{"$group": {"_id": field, "n": {"$sum": 1}, "duration": {"$sum": "$duration"}}}]
+
+
+def _filter(status: str | None, job_id: str | None, email: str | None) -> dict[str, Any]:
+    query: dict[str, Any] = {}
+    if status is not None:
+        query["status"] = status
+    if job_id is not None:
+        query["job_id"] = job_id
+    if email is not None:
+        query["email"] = email.casefold()
+    return query

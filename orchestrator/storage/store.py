@@ -1,0 +1,317 @@
+"""Store: the journal, snapshots, drafts, jobs and proofs of life in one MongoDB database.
+
+    journal      {_id: "<session>:<seq>", session_id, seq, epoch, at, body, digest, mac, tombstone?}
+                 (tombstone 1: the session was deleted; 2: and what it left is removed)
+    snapshots    one a session, only over an older seq; create's carries entry 1
+    drafts       one an open question, by epoch and revision
+    jobs, alive, secrets
+
+The unique key of the journal is the only lock in the system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from typing import Any, Self
+
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from orchestrator.errors import InvalidInput, OrchestratorError, OutcomeUnknown, Unavailable
+from orchestrator.interview.entry import Entry
+from orchestrator.interview.snapshot import Draft, Snapshot
+from orchestrator.journal import Appended, Collision, Loaded
+from orchestrator.storage.connection import database, guarded, open_client
+from orchestrator.storage.documents import (
+    draft_document,
+    draft_key,
+    draft_of,
+    entry_document,
+    entry_of,
+    snapshot_document,
+    snapshot_from,
+)
+from orchestrator.storage.jobs import JobStore
+from orchestrator.storage.queries import SnapshotQueries
+
+DUPLICATE_KEY = 11000
+
+
+class Store(SnapshotQueries, JobStore):
+    """One connection to the database. Every call raises Unavailable or OutcomeUnknown when it is away."""
+
+    def __init__(self, client: Any, name: str, timeout_seconds: float) -> None:
+        self._client = client
+        self._db = database(client, name)
+        self._timeout = timeout_seconds
+        self.secret = b""
+
+    @classmethod
+    async def open(
+        cls, url: str, database: str, secret: str | None = None, *, timeout_seconds: float = 3.0
+    ) -> Self:
+        """Connect, make the indexes, and load the secret (or make it, once). Raises Unavailable."""
+        store = cls(open_client(url, timeout_seconds), database, timeout_seconds)
+        try:
+            await store._make_indexes()
+            store.secret = secret.encode() if secret else await store._stored_secret()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        self._client.close()
+
+    async def ping(self) -> None:
+        """Raises Unavailable if the database does not answer."""
+        async with guarded(self._timeout, writing=False):
+            await self._client.admin.command("ping")
+
+    async def _make_indexes(self) -> None:
+        wanted: list[tuple[str, list[tuple[str, int]], dict[str, Any]]] = [
+            ("journal", [("session_id", ASCENDING), ("seq", ASCENDING)], {"unique": True}),
+            ("journal", [("tombstone", ASCENDING)], {"sparse": True}),
+            ("snapshots", [("created_at", DESCENDING), ("session_id", DESCENDING)], {}),
+            ("snapshots", [("status", ASCENDING), ("deadline", ASCENDING)], {}),
+            ("snapshots", [("status", ASCENDING), ("expires_at", ASCENDING)], {}),
+            ("snapshots", [("job_id", ASCENDING)], {}),
+            ("snapshots", [("email", ASCENDING)], {}),
+            ("drafts", [("session_id", ASCENDING)], {}),
+        ]
+        async with guarded(max(self._timeout, 10.0), writing=False):
+            for collection, keys, options in wanted:
+                await self._db[collection].create_index(keys, **options)
+
+    async def _stored_secret(self) -> bytes:
+        """The deployment's secret: whoever inserts it first made it, and everybody reads it back."""
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.secrets.find_one({"_id": "signing"})
+            if found is None:
+                try:
+                    await self._db.secrets.insert_one({"_id": "signing", "value": secrets.token_hex(32)})
+                except DuplicateKeyError:
+                    pass
+                found = await self._db.secrets.find_one({"_id": "signing"})
+        assert found is not None
+        return bytes.fromhex(found["value"])
+
+    # Journal
+
+    def mac(self, entry: Entry, prev_mac: str) -> str:
+        """The entry's link in the chain: HMAC-SHA256 over the link before it and what identifies it."""
+        key = hmac.digest(self.secret, f"journal:{entry.session_id}".encode(), hashlib.sha256)
+        text = "|".join((prev_mac, entry.key, str(entry.epoch), str(entry.at), entry.digest))
+        return hmac.digest(key, text.encode(), hashlib.sha256).hex()
+
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
+        """Write one entry by one insert. My own entry found in its place is a success."""
+        mac = self.mac(entry, prev_mac)
+        try:
+            async with guarded(self._timeout, writing=True):
+                await self._db.journal.insert_one(entry_document(entry) | {"mac": mac})
+        except DuplicateKeyError:
+            return await self._collided(entry)
+        return Appended(mac)
+
+    async def append_many(
+        self, items: list[tuple[Entry, str]]
+    ) -> list[Appended | Collision | OrchestratorError]:
+        """Write a batch; each entry has its own outcome, and one bad entry spoils no other."""
+        macs = [self.mac(entry, prev) for entry, prev in items]
+        documents = [
+            entry_document(entry) | {"mac": mac} for (entry, _), mac in zip(items, macs, strict=True)
+        ]
+        failed: dict[int, dict[str, Any]] = {}
+        try:
+            async with guarded(self._timeout, writing=True):
+                try:
+                    await self._db.journal.insert_many(documents, ordered=False)
+                except BulkWriteError as error:
+                    failed = {e["index"]: e for e in error.details["writeErrors"]}
+        except InvalidInput:
+            return [await self._append_alone(entry, prev) for entry, prev in items]
+        except OrchestratorError as error:
+            return [error] * len(items)
+        return [
+            await self._outcome_of(entry, failed[i]) if i in failed else Appended(macs[i])
+            for i, (entry, _) in enumerate(items)
+        ]
+
+    async def _append_alone(self, entry: Entry, prev: str) -> Appended | Collision | OrchestratorError:
+        try:
+            return await self.append(entry, prev)
+        except OrchestratorError as error:
+            return error
+
+    async def _outcome_of(
+        self, entry: Entry, failure: dict[str, Any]
+    ) -> Appended | Collision | OrchestratorError:
+        if failure.get("code") != DUPLICATE_KEY:
+            return OutcomeUnknown("The write may or may not have landed.", retry_after=1)
+        try:
+            return await self._collided(entry)
+        except OrchestratorError as error:
+            return error
+
+    async def _collided(self, entry: Entry) -> Appended | Collision:
+        async with guarded(self._timeout, writing=True):
+            found = await self._db.journal.find_one({"_id": entry.key})
+        if found is None:
+            raise OutcomeUnknown("The journal answered in contradictions.", retry_after=1)
+        stored = entry_of(found)
+        return Appended(stored.mac) if stored.is_same_write(entry) else Collision(stored)
+
+    async def create(self, entry: Entry, snapshot: Snapshot) -> Appended | Collision:
+        """Entry 1 and the first snapshot, written side by side; either alone is the session.
+
+        If entry 1 is already there, the snapshot that was just written for another one is corrected.
+        """
+        appended, inserted = await asyncio.gather(
+            self.append(entry, ""), self._insert_snapshot(snapshot, entry), return_exceptions=True
+        )
+        if isinstance(appended, BaseException):
+            raise appended
+        if isinstance(appended, Collision) and inserted is True:
+            async with guarded(self._timeout, writing=True):
+                await self._db.snapshots.delete_one({"_id": snapshot.session_id, "seq": 1})
+        return appended
+
+    async def insert_snapshot(self, snapshot: Snapshot) -> bool:
+        return await self._insert_snapshot(snapshot, None)
+
+    async def _insert_snapshot(self, snapshot: Snapshot, creation: Entry | None) -> bool:
+        try:
+            async with guarded(self._timeout, writing=True):
+                await self._db.snapshots.insert_one(snapshot_document(snapshot, creation))
+        except DuplicateKeyError:
+            return False
+        return True
+
+    async def save_snapshot(self, snapshot: Snapshot) -> bool:
+        """Replace an older snapshot. False if there is none, or a newer one."""
+        async with guarded(self._timeout, writing=True):
+            result = await self._db.snapshots.replace_one(
+                {"_id": snapshot.session_id, "seq": {"$lt": snapshot.seq}}, snapshot_document(snapshot)
+            )
+        return result.modified_count > 0
+
+    async def load(self, session_id: str) -> Loaded | None:
+        """A session's snapshot, the entries after it and its newest draft. None: unknown or deleted."""
+        async with guarded(self._timeout, writing=False):
+            document = await self._db.snapshots.find_one({"_id": session_id})
+        creation = entry_of(document["creation"]) if document and document.get("creation") else None
+        snapshot = snapshot_from(document) if document else None
+        after = 0 if snapshot is None or creation is not None else snapshot.seq
+        entries = await self.entries(session_id, after, limit=0)
+        if entries and entries[-1].tombstone:
+            return None
+        if snapshot is None and not entries:
+            return None
+        if creation is not None and snapshot is not None:
+            snapshot, entries = await self._with_creation(snapshot, creation, entries)
+        if snapshot is None and entries[0].erased:
+            return None
+        return Loaded(snapshot, entries, await self._draft(session_id))
+
+    async def _with_creation(
+        self, snapshot: Snapshot, creation: Entry, entries: list[Entry]
+    ) -> tuple[Snapshot | None, list[Entry]]:
+        """Create was perhaps cut between its two writes: make the missing one; the journal wins."""
+        if not entries:
+            result = await self.append(creation, "")
+            if isinstance(result, Collision):
+                return None, await self.entries(creation.session_id, 0, limit=0)
+            return snapshot, []
+        if not entries[0].is_same_write(creation):
+            return None, entries
+        return snapshot, [e for e in entries if e.seq > snapshot.seq]
+
+    async def _draft(self, session_id: str) -> Draft | None:
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.drafts.find({"session_id": session_id}).to_list(None)
+        return max((draft_of(d) for d in found), key=lambda d: d.question_index, default=None)
+
+    async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+        """The entries whose first event comes after `after`, in order. `limit` 0: all."""
+        async with guarded(self._timeout, writing=False):
+            cursor = self._db.journal.find({"session_id": session_id, "seq": {"$gt": after}})
+            found = await cursor.sort("seq", ASCENDING).limit(limit).to_list(None)
+        return [entry_of(document) for document in found]
+
+    async def verify(self, session_id: str) -> dict[str, Any]:
+        """Recompute the chain. `broken_at` is the seq of the first entry that does not fit."""
+        entries = await self.entries(session_id, 0, limit=0)
+        mac = ""
+        for entry in entries:
+            body_fits = entry.erased or hashlib.sha256(entry.body.encode()).hexdigest() == entry.digest
+            if not body_fits or not hmac.compare_digest(self.mac(entry, mac), entry.mac):
+                return {"ok": False, "entries": len(entries), "head": entries[-1].mac, "broken_at": entry.seq}
+            mac = entry.mac
+        return {"ok": True, "entries": len(entries), "head": mac, "broken_at": None}
+
+    # Deleting
+
+    async def is_deleted(self, session_id: str) -> bool:
+        async with guarded(self._timeout, writing=False):
+            return await self._db.journal.find_one(
+                {"session_id": session_id, "tombstone": {"$gt": 0}}
+            ) is not None
+
+    async def erase(self, session_id: str) -> None:
+        """Remove what a tombstoned session left. Bodies go; their keys stay, so that a stale owner still
+        collides. Can be repeated."""
+        async with guarded(max(self._timeout, 10.0), writing=True):
+            await self._db.snapshots.delete_one({"_id": session_id})
+            await self._db.drafts.delete_many({"session_id": session_id})
+            await self._db.journal.update_many({"session_id": session_id}, {"$set": {"body": ""}})
+            await self._db.journal.update_many(
+                {"session_id": session_id, "tombstone": 1}, {"$set": {"tombstone": 2}}
+            )
+
+    async def tombstones_unfinished(self, limit: int) -> list[str]:
+        """Deleted sessions whose erasure was cut short."""
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.journal.find({"tombstone": 1}).limit(limit).to_list(None)
+        return [document["session_id"] for document in found]
+
+    # Drafts and proofs of life
+
+    async def save_draft(self, draft: Draft) -> bool:
+        """Write a draft unless a newer epoch or a higher revision is stored; False then."""
+        key, document = draft_key(draft), draft_document(draft)
+        async with guarded(self._timeout, writing=True):
+            for _ in range(3):
+                stored = await self._db.drafts.find_one({"_id": key})
+                if stored is None:
+                    try:
+                        await self._db.drafts.insert_one(document)
+                        return True
+                    except DuplicateKeyError:
+                        continue
+                if stored["epoch"] > draft.epoch or stored["revision"] > draft.revision:
+                    return False
+                seen = {"_id": key, "epoch": stored["epoch"], "revision": stored["revision"]}
+                result = await self._db.drafts.replace_one(seen, document)
+                if result.matched_count:
+                    return True
+        raise Unavailable("The draft is being written by others; try again.", retry_after=1)
+
+    async def alive(self, holder: str, now: int) -> None:
+        """Say that a node or a front end was alive at `now` (ms)."""
+        async with guarded(self._timeout, writing=True):
+            try:
+                await self._db.alive.replace_one({"_id": holder}, {"_id": holder, "at": now}, upsert=True)
+            except DuplicateKeyError:
+                pass
+
+    async def last_alive(self, holder: str) -> int | None:
+        """When that was last said (ms); None if never."""
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.alive.find_one({"_id": holder})
+        return found["at"] if found else None
+
+
