@@ -167,7 +167,13 @@ class InterviewClient:
         status = await self._registry_call("status", timeout=3.0)
         placements = status.pop("placements")
         nodes = [
-            {"node": n.node_id, "address": n.address, "alive": n.alive, "cpu": n.cpu, "memory_bytes": n.memory}
+            {
+                "node": n.node_id,
+                "address": n.address,
+                "alive": n.alive,
+                "cpu": n.cpu,
+                "memory_bytes": n.memory,
+            }
             for n in await cluster.nodes()
         ]
         return {**status, "sessions_held": len(placements), "nodes": nodes}
@@ -354,4 +360,3 @@ def _loop_time() -> float:
 def _what(method: str, args: tuple[Any, ...]) -> str:
     request = args[1] if len(args) > 1 else None
     return command_name(request.command) if isinstance(request, Request) else method
-

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -56,7 +55,11 @@ def connect(address: str, namespace: str) -> None:
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init(
-            address=address, namespace=namespace, log_to_driver=False, configure_logging=False, logging_level=30
+            address=address,
+            namespace=namespace,
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level=30,
         )
 
 
@@ -71,6 +74,10 @@ def is_connected() -> bool:
 def own_node_id() -> str:
     """The id of the node this process runs on."""
     return ray.get_runtime_context().get_node_id()
+
+
+ActorHandle = Any
+"""Ray's handle of an actor; opaque outside this module."""
 
 
 async def call(

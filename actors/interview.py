@@ -140,9 +140,7 @@ class InterviewActor:
             await self._save_snapshot()
         self._finish(DeactivationReason.RELEASED)
 
-    async def _serve(
-        self, session_id: str, work: Callable[[Session], Awaitable[T]]
-    ) -> T | OrchestratorError:
+    async def _serve(self, session_id: str, work: Callable[[Session], Awaitable[T]]) -> T | OrchestratorError:
         self._calls += 1
         try:
             session = self._session
@@ -188,9 +186,7 @@ class InterviewActor:
             session = await Session.load(self._journal, activation.session_id)
         else:
             session = Session(self._journal, load_state(activation.state), activation.draft)
-        command = Activate(
-            self._name, self._node, activation.cause, activation.silent_since, activation.retry
-        )
+        command = Activate(self._name, self._node, activation.cause, activation.silent_since, activation.retry)
         started_before = session.state.status != "initialized"
         replayed = await session.activate(command, request, now)
         await session.execute(Request(Expire(), SYSTEM, now), now)

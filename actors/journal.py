@@ -79,7 +79,7 @@ class JournalActor:
     async def append(self, entry: Entry, prev_mac: str) -> AppendResult:
         return await self._commit.append(entry, prev_mac)
 
-    async def load(self, session_id: str) -> Loaded | None | OrchestratorError:
+    async def load(self, session_id: str) -> Loaded | OrchestratorError | None:
         return await self._answer(lambda store: store.load(session_id))
 
     async def save_snapshot(self, snapshot: Snapshot) -> bool | OrchestratorError:

@@ -238,9 +238,7 @@ class Registry:
         if state.status != "in_progress" or state.parked is not None:
             return None
         silent_since = await store.last_alive(state.node) if state.node else None
-        return Activation(
-            session_id, None, cause, silent_since=silent_since if silent_since is not None else state.at
-        )
+        return Activation(session_id, None, cause, silent_since=silent_since if silent_since is not None else state.at)
 
     async def _recover_then_watch(self) -> None:
         while not self._ready.is_set():

@@ -88,9 +88,7 @@ class SessionBody(Body):
     scheduled_at: Moment | None = None
     expires_at: Moment | None = None
     accommodations: AccommodationsBody = AccommodationsBody()
-    metadata: Annotated[
-        dict[Label, Annotated[Text, StringConstraints(max_length=2_000)]], Field(max_length=16)
-    ] = {}
+    metadata: Annotated[dict[Label, Annotated[Text, StringConstraints(max_length=2_000)]], Field(max_length=16)] = {}
 
     @model_validator(mode="after")
     def _types_match_questions(self) -> SessionBody:
@@ -108,7 +106,7 @@ class SessionBody(Body):
     def own_questions(self) -> tuple[Question, ...] | None:
         if self.questions is None:
             return None
-        types = self.question_types or ["text"] * len(self.questions)
+        types: list[Kind] = self.question_types or ["text"] * len(self.questions)
         return tuple(Question(text, kind) for text, kind in zip(self.questions, types, strict=True))
 
 
@@ -149,9 +147,7 @@ class UpdateBody(SessionBody):
             changes[name] = value
         questions = self.own_questions()
         if questions is not None:
-            changes["questions"] = [
-                {"text": q.text, "type": q.type, "time_limit_seconds": None} for q in questions
-            ]
+            changes["questions"] = [{"text": q.text, "type": q.type, "time_limit_seconds": None} for q in questions]
         return Update(changes)
 
 

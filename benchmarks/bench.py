@@ -102,9 +102,7 @@ def point_at_service(data_dir: Path) -> dict[str, Any]:
     try:
         serve = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise SystemExit(
-            f"Cannot read {path}: {error}. Is `parallel-interview serve` running there?"
-        ) from error
+        raise SystemExit(f"Cannot read {path}: {error}. Is `parallel-interview serve` running there?") from error
     os.environ["MONGODB_URL"] = serve["mongodb_url"]
     os.environ["RAY_ADDRESS"] = serve["ray_address"]
     os.environ["INTERVIEW_DATA_DIR"] = str(data_dir)
@@ -161,9 +159,7 @@ async def bare_app(database: str) -> AsyncIterator[httpx.AsyncClient]:
 class Bench:
     """One run. `client` is an InterviewClient in this process; `http` talks to the service's front ends."""
 
-    def __init__(
-        self, options: Options, client: Any, http: httpx.AsyncClient, bare: httpx.AsyncClient
-    ) -> None:
+    def __init__(self, options: Options, client: Any, http: httpx.AsyncClient, bare: httpx.AsyncClient) -> None:
         from motor.motor_asyncio import AsyncIOMotorClient
         from pymongo import WriteConcern
 
@@ -452,14 +448,10 @@ async def measure(options: Options) -> list[Line]:
 
 
 def parse() -> Options:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default=None, help="base URL; default: from serve.json")
     parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("INTERVIEW_DATA_DIR", "./data")))
-    parser.add_argument(
-        "--blocks", type=int, default=20, help="sessions measured; 9 answers of each kind in each"
-    )
+    parser.add_argument("--blocks", type=int, default=20, help="sessions measured; 9 answers of each kind in each")
     parser.add_argument("--live", type=int, default=0, metavar="N", help="also N interviews live at once")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long those answer every 10 s")
     parser.add_argument("--check", action="store_true", help="exit 1 when a figure is over its limit")

@@ -135,9 +135,7 @@ class Caller:
         """From here on call as the candidate."""
         self._headers = {"Authorization": f"Bearer {token}"}
 
-    async def call(
-        self, name: str, method: str, path: str, body: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    async def call(self, name: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """The JSON of a successful answer. Raises CallFailed, already counted."""
         headers = dict(self._headers)
         if method == "POST":

@@ -11,6 +11,7 @@ and whatever the children left behind is adopted (PR_SET_CHILD_SUBREAPER) and en
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -127,7 +128,7 @@ class Supervisor:
 
     @property
     def url(self) -> str:
-        host = "localhost" if self.host in LOOPBACK or self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        host = "localhost" if self.host in LOOPBACK or self.host in ("0.0.0.0", "::") else self.host
         return f"http://{host}:{self.port}"
 
     def _ask_to_stop(self, signum: int, frame: object) -> None:
@@ -175,11 +176,10 @@ class Supervisor:
         fd = self.listener.fileno()
         os.set_inheritable(fd, True)
         os.environ["INTERVIEW_SOCKET_FD"] = str(fd)
+        command = [sys.executable, "-m", "api"]
         for number in range(self.workers):
-            command = [sys.executable, "-m", "api"]
-            self.children.append(
-                Child(f"front end {number + 1}", lambda: self._spawn(command, None, pass_fds=(fd,)))
-            )
+            start = functools.partial(self._spawn, command, None, pass_fds=(fd,))
+            self.children.append(Child(f"front end {number + 1}", start))
 
     def _spawn(
         self, command: list[str], log_name: str | None, pass_fds: tuple[int, ...] = ()

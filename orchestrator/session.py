@@ -125,9 +125,7 @@ class Session:
             await self.settle(now)
             judged_at = max(request.received_at, self.state.at)
             await self._expire_if_overdue(judged_at)
-            planned = plan(
-                self.state, request.command, request.caller, request.command_id, judged_at, self.draft
-            )
+            planned = plan(self.state, request.command, request.caller, request.command_id, judged_at, self.draft)
             if planned.replayed:
                 return True
             self._check_version(request)
@@ -174,7 +172,8 @@ class Session:
         state = self.state
         if not 0 <= index < state.max_questions:
             raise InvalidInput.at(
-                "/question_index", f"question_index is {index}; it must be from 0 to {state.max_questions - 1}."
+                "/question_index",
+                f"question_index is {index}; it must be from 0 to {state.max_questions - 1}.",
             )
         if state.open is None or state.open.index != index:
             raise conflict(state, f"Question {index} is not open; drafts are kept for the open question only.")
@@ -215,9 +214,7 @@ class Session:
                 version=self.state.version,
             )
 
-    async def _append(
-        self, events: list[Event], at: int, principal: str, identity: tuple[str, str] | None
-    ) -> bool:
+    async def _append(self, events: list[Event], at: int, principal: str, identity: tuple[str, str] | None) -> bool:
         """Append one entry. True: it is in. False: another entry came first, the state is newer now."""
         state = self.state
         epoch = next((e["epoch"] for e in events if e["type"] == "activated"), state.epoch)
@@ -268,6 +265,4 @@ def delete_request(caller: Caller, now: int, if_match: int | None = None) -> Req
 
 
 def _with_mac(entry: Entry, mac: str) -> Entry:
-    return Entry(
-        entry.session_id, entry.seq, entry.epoch, entry.at, entry.body, entry.digest, mac, entry.tombstone
-    )
+    return Entry(entry.session_id, entry.seq, entry.epoch, entry.at, entry.body, entry.digest, mac, entry.tombstone)

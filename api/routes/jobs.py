@@ -46,9 +46,7 @@ async def get_job(job_id: str, client: Client, caller: Staff) -> dict[str, Any]:
 
 
 @router.put("/{job_id}")
-async def put_job(
-    job_id: str, body: schemas.JobUpdateBody, client: Client, caller: Staff
-) -> dict[str, Any]:
+async def put_job(job_id: str, body: schemas.JobUpdateBody, client: Client, caller: Staff) -> dict[str, Any]:
     """Replace a question bank; sessions keep the questions they were created with."""
     if body.job_id not in (None, job_id):
         raise InvalidInput.at("/job_id", "job_id must be the one in the address, or be left out.")

@@ -35,9 +35,7 @@ Client = Annotated[InterviewClient, Depends(client_of)]
 
 
 @router.post("/create")
-async def create(
-    body: schemas.CreateBody, request: Request, client: Client, caller: Staff, key: CommandId
-) -> Response:
+async def create(body: schemas.CreateBody, request: Request, client: Client, caller: Staff, key: CommandId) -> Response:
     """Make a new session."""
     questions = body.own_questions() or await _bank_questions(client, body.job_id or DEFAULT_JOB_ID)
     reply = await client.create(body.command(questions), caller, key)
@@ -67,9 +65,7 @@ async def list_sessions(
 ) -> dict[str, Any]:
     """Sessions, newest first, a page at a time."""
     before = _read_cursor(cursor) if cursor is not None else None
-    found = await client.store.list_snapshots(
-        status=status, job_id=job_id, email=email, limit=limit + 1, before=before
-    )
+    found = await client.store.list_snapshots(status=status, job_id=job_id, email=email, limit=limit + 1, before=before)
     page, more = found[:limit], len(found) > limit
     now = wall_ms()
     answer: dict[str, Any] = {
@@ -118,7 +114,11 @@ async def delete(session_id: str, client: Client, caller: Staff, version: IfMatc
 
 @router.post("/session/{session_id}/start")
 async def start(
-    session_id: str, client: Client, caller: Participant, key: CommandId, body: schemas.EmptyBody | None = None
+    session_id: str,
+    client: Client,
+    caller: Participant,
+    key: CommandId,
+    body: schemas.EmptyBody | None = None,
 ) -> Response:
     """Open the first question."""
     return session_answer(await client.send(session_id, commands.Start(), caller, key))
@@ -134,9 +134,7 @@ async def answer(
 
 
 @router.put("/session/{session_id}/draft")
-async def draft(
-    session_id: str, body: schemas.DraftBody, client: Client, caller: Participant
-) -> dict[str, Any]:
+async def draft(session_id: str, body: schemas.DraftBody, client: Client, caller: Participant) -> dict[str, Any]:
     """Keep the text in progress; it becomes the answer when time runs out."""
     saved = await client.draft(session_id, body.question_index, body.draft, body.revision, caller)
     return {"status": "success", "question_index": body.question_index, **saved}
@@ -223,7 +221,11 @@ async def link(
 
 @router.post("/session/{session_id}/token")
 async def token(
-    session_id: str, client: Client, caller: Participant, key: CommandId, body: schemas.TokenBody | None = None
+    session_id: str,
+    client: Client,
+    caller: Participant,
+    key: CommandId,
+    body: schemas.TokenBody | None = None,
 ) -> dict[str, Any]:
     """A fresh LiveKit token, while the session is not completed."""
     state: State = await client.read(session_id)
@@ -259,8 +261,7 @@ async def _bank_questions(client: InterviewClient, job_id: str) -> tuple[command
     if job is None:
         raise NotFound(f"There is no job {job_id!r}; give questions, or the id of a job that exists.")
     return tuple(
-        commands.Question(q["text"], q.get("type", "text"), q.get("time_limit_seconds"))
-        for q in job["questions"]
+        commands.Question(q["text"], q.get("type", "text"), q.get("time_limit_seconds")) for q in job["questions"]
     )
 
 

@@ -73,7 +73,12 @@ class Plan:
 
 
 def plan(
-    state: State, command: Command, caller: Caller, command_id: str | None, now: int, draft: Draft | None = None
+    state: State,
+    command: Command,
+    caller: Caller,
+    command_id: str | None,
+    now: int,
+    draft: Draft | None = None,
 ) -> Plan:
     """`decide`, with the client's command id taken into account: a repeat changes nothing.
 

@@ -66,9 +66,7 @@ def new_entry(
     tombstone: bool = False,
 ) -> Entry:
     """Build an entry ready to be appended. Raises InvalidInput if the body cannot be stored."""
-    body = canonical_json(
-        {"by": by, "command": command, "events": events, "nonce": secrets.token_hex(16)}
-    )
+    body = canonical_json({"by": by, "command": command, "events": events, "nonce": secrets.token_hex(16)})
     digest = hashlib.sha256(body.encode()).hexdigest()
     return Entry(session_id, seq, epoch, at, body, digest, tombstone=tombstone)
 
@@ -76,9 +74,7 @@ def new_entry(
 def canonical_json(value: Any) -> str:
     """Canonical JSON text: sorted keys, no spaces, UTF-8 as it is; NaN and lone surrogates are refused."""
     try:
-        text = json.dumps(
-            value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-        )
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError:
         raise InvalidInput("The text contains a lone surrogate, which is not a character.") from None

@@ -101,9 +101,7 @@ def _question_opened(state: State, event: dict[str, Any], at: int) -> State:
 
 
 def _question_closed(state: State, event: dict[str, Any], at: int) -> State:
-    answer = ClosedAnswer(
-        event["index"], event["answer"], event["language"], at, event["elapsed_ms"], event["source"]
-    )
+    answer = ClosedAnswer(event["index"], event["answer"], event["language"], at, event["elapsed_ms"], event["source"])
     state = _stop_pause(state, at)
     seen = state.candidate_seen or event["source"] != "timeout"
     return replace(state, open=None, answers=(*state.answers, answer), candidate_seen=seen)

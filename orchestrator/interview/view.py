@@ -53,9 +53,7 @@ def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]
         ],
         "clock": {
             "credited_seconds": seconds(sum(line.ms for line in state.ledger)),
-            "ledger": [
-                {"seconds": seconds(line.ms), "cause": line.cause, "at": iso(line.at)} for line in state.ledger
-            ],
+            "ledger": [{"seconds": seconds(line.ms), "cause": line.cause, "at": iso(line.at)} for line in state.ledger],
         },
         "created_at": iso(state.created_at),
         "scheduled_at": iso(state.scheduled_at),

@@ -11,13 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bson.errors import BSONError
+from bson.errors import BSONError, InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import ReadPreference
 from pymongo.errors import (
     DocumentTooLarge,
     DuplicateKeyError,
-    InvalidDocument,
     PyMongoError,
     ServerSelectionTimeoutError,
 )

@@ -50,9 +50,7 @@ class Store(SnapshotQueries, JobStore):
         self.secret = b""
 
     @classmethod
-    async def open(
-        cls, url: str, database: str, secret: str | None = None, *, timeout_seconds: float = 3.0
-    ) -> Self:
+    async def open(cls, url: str, database: str, secret: str | None = None, *, timeout_seconds: float = 3.0) -> Self:
         """Connect, make the indexes, and load the secret (or make it, once). Raises Unavailable."""
         store = cls(open_client(url, timeout_seconds), database, timeout_seconds)
         try:
@@ -117,14 +115,10 @@ class Store(SnapshotQueries, JobStore):
             return await self._collided(entry)
         return Appended(mac)
 
-    async def append_many(
-        self, items: list[tuple[Entry, str]]
-    ) -> list[Appended | Collision | OrchestratorError]:
+    async def append_many(self, items: list[tuple[Entry, str]]) -> list[Appended | Collision | OrchestratorError]:
         """Write a batch; each entry has its own outcome, and one bad entry spoils no other."""
         macs = [self.mac(entry, prev) for entry, prev in items]
-        documents = [
-            entry_document(entry) | {"mac": mac} for (entry, _), mac in zip(items, macs, strict=True)
-        ]
+        documents = [entry_document(entry) | {"mac": mac} for (entry, _), mac in zip(items, macs, strict=True)]
         failed: dict[int, dict[str, Any]] = {}
         try:
             async with guarded(self._timeout, writing=True):
@@ -147,9 +141,7 @@ class Store(SnapshotQueries, JobStore):
         except OrchestratorError as error:
             return error
 
-    async def _outcome_of(
-        self, entry: Entry, failure: dict[str, Any]
-    ) -> Appended | Collision | OrchestratorError:
+    async def _outcome_of(self, entry: Entry, failure: dict[str, Any]) -> Appended | Collision | OrchestratorError:
         if failure.get("code") != DUPLICATE_KEY:
             return OutcomeUnknown("The write may or may not have landed.", retry_after=1)
         try:
@@ -257,9 +249,7 @@ class Store(SnapshotQueries, JobStore):
 
     async def is_deleted(self, session_id: str) -> bool:
         async with guarded(self._timeout, writing=False):
-            return await self._db.journal.find_one(
-                {"session_id": session_id, "tombstone": {"$gt": 0}}
-            ) is not None
+            return await self._db.journal.find_one({"session_id": session_id, "tombstone": {"$gt": 0}}) is not None
 
     async def erase(self, session_id: str) -> None:
         """Remove what a tombstoned session left. Bodies go; their keys stay, so that a stale owner still
@@ -268,9 +258,7 @@ class Store(SnapshotQueries, JobStore):
             await self._db.snapshots.delete_one({"_id": session_id})
             await self._db.drafts.delete_many({"session_id": session_id})
             await self._db.journal.update_many({"session_id": session_id}, {"$set": {"body": ""}})
-            await self._db.journal.update_many(
-                {"session_id": session_id, "tombstone": 1}, {"$set": {"tombstone": 2}}
-            )
+            await self._db.journal.update_many({"session_id": session_id, "tombstone": 1}, {"$set": {"tombstone": 2}})
 
     async def tombstones_unfinished(self, limit: int) -> list[str]:
         """Deleted sessions whose erasure was cut short."""
@@ -313,5 +301,3 @@ class Store(SnapshotQueries, JobStore):
         async with guarded(self._timeout, writing=False):
             found = await self._db.alive.find_one({"_id": holder})
         return found["at"] if found else None
-
-

@@ -146,9 +146,7 @@ def axios_modules() -> Path:
 
 
 def _run(command: list[str], env: dict[str, str]) -> str:
-    done = subprocess.run(
-        command, check=False, env=env, capture_output=True, text=True, timeout=EXAMPLE_SECONDS
-    )
+    done = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=EXAMPLE_SECONDS)
     assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -199,9 +197,7 @@ def test_curl_usage(service: str, example_environment: dict[str, str]) -> None:
 def test_manual_testing(service: str, example_environment: dict[str, str], tmp_path: Path) -> None:
     session_id = _create()
     script = tmp_path / "manual.sh"
-    script.write_text(
-        (GUIDE / "manual.sh").read_text().replace("session/SESSION_ID", f"session/{session_id}")
-    )
+    script.write_text((GUIDE / "manual.sh").read_text().replace("session/SESSION_ID", f"session/{session_id}"))
     documents = _bash(script, example_environment)
     assert len(documents) == 6
     listed = documents[2]

@@ -55,9 +55,11 @@ def check(state: State, before: State) -> None:
         assert state.open.remaining_ms(state.at) >= 0
         if before.open is not None and before.open.index == state.open.index:
             assert state.open.stopped_ms >= before.open.stopped_ms
-            assert state.open.remaining_ms(state.at) <= before.open.remaining_ms(before.at) + (
-                state.open.extended_ms - before.open.extended_ms
-            ) or state.open.stopped_ms > before.open.stopped_ms
+            assert (
+                state.open.remaining_ms(state.at)
+                <= before.open.remaining_ms(before.at) + (state.open.extended_ms - before.open.extended_ms)
+                or state.open.stopped_ms > before.open.stopped_ms
+            )
     if before.status == "completed":
         assert state.status == "completed"
         assert (state.end_reason, state.answers) == (before.end_reason, before.answers)

@@ -13,7 +13,7 @@ from orchestrator.interview.decide import activation, allowed_actions, decide
 from orchestrator.interview.entry import new_entry
 from orchestrator.interview.fold import fold
 from orchestrator.interview.snapshot import Draft
-from orchestrator.interview.state import GRACE_MS, State, dump_state, load_state
+from orchestrator.interview.state import State, dump_state, load_state
 from orchestrator.interview.view import session_view
 from tests.unit.world import CANDIDATE, DOUBLE_TIME, STAFF, T0, first_entry
 
@@ -24,9 +24,7 @@ class Interview:
     def __init__(self, **changes: object) -> None:
         self.state: State = fold(None, first_entry(**changes))
 
-    def do(
-        self, command: c.Command, at: float, caller: c.Caller = STAFF, draft: Draft | None = None
-    ) -> list[str]:
+    def do(self, command: c.Command, at: float, caller: c.Caller = STAFF, draft: Draft | None = None) -> list[str]:
         now = T0 + round(at * 1000)
         events = decide(self.state, command, caller, now, draft)
         return self.write(events, now)
@@ -176,9 +174,7 @@ def test_an_activation_that_did_something_is_not_fruitless() -> None:
         interview.do(c.Extend(1, "x"), n + 1)
 
 
-@pytest.mark.parametrize(
-    ("caller", "reason"), [(STAFF, "ended_by_staff"), (CANDIDATE, "ended_by_candidate")]
-)
+@pytest.mark.parametrize(("caller", "reason"), [(STAFF, "ended_by_staff"), (CANDIDATE, "ended_by_candidate")])
 def test_ending_says_who_ended_and_keeps_the_draft(caller: c.Caller, reason: str) -> None:
     interview = Interview().started()
     assert interview.do(c.End(), 10, caller, draft("so far")) == ["question_closed", "completed"]
@@ -201,8 +197,12 @@ def test_a_session_that_never_started_ends_as_cancelled_or_expires() -> None:
 def test_time_limits_follow_question_type_own_limit_and_multiplier() -> None:
     asked = (c.Question("a"), c.Question("b", "coding"), c.Question("c", "text", 10))
     interview = Interview(questions=3)
-    interview.do(c.Update({"questions": [{"text": q.text, "type": q.type,
-                 "time_limit_seconds": q.time_limit_seconds} for q in asked]}), 0)
+    interview.do(
+        c.Update(
+            {"questions": [{"text": q.text, "type": q.type, "time_limit_seconds": q.time_limit_seconds} for q in asked]}
+        ),
+        0,
+    )
     state = replace(interview.state, accommodations=DOUBLE_TIME)
     assert [state.limit_ms(i) for i in range(3)] == [240_000, 600_000, 20_000]
 
@@ -293,9 +293,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "paused": RUNNING | {"answer": CONFLICT, "pause": [], "resume": ["resumed"], "credit": []},
     "parked": RUNNING | {"answer": CONFLICT, "activate": CONFLICT, "deactivate": []},
     "completed": ALWAYS
-    | dict.fromkeys(
-        ("update", "start", "answer", "pause", "resume", "extend", "consent", "activate"), CONFLICT
-    )
+    | dict.fromkeys(("update", "start", "answer", "pause", "resume", "extend", "consent", "activate"), CONFLICT)
     | {"end": [], "deactivate": [], "credit": []},
     "deleted": dict.fromkeys(COMMANDS, "404"),
 }
