@@ -22,6 +22,8 @@ from orchestrator.settings import Settings
 
 log = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 2.0
+
 
 def create_app(settings: Settings, client: Any = None) -> FastAPI:
     """The front end. `client` is what tests put in the place of InterviewClient."""
@@ -29,11 +31,19 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.client = client or await _connect(settings)
-        await _ensure_default_job(app.state.client)
-        yield
-        await app.state.client.close()
+        try:
+            await _ensure_default_job(app.state.client)
+            yield
+        finally:
+            await _close(app.state.client)
 
-    app = FastAPI(title="Parallel Interview", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(
+        title="Parallel Interview",
+        version=__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.settings = settings
     errors.install(app)
     app.add_middleware(RequestLimits)
@@ -54,6 +64,14 @@ async def _connect(settings: Settings) -> Any:
                 log.warning("still connecting", extra={"reason": repr(error)})
             await asyncio.sleep(0.5)
     return await InterviewClient.connect(settings)
+
+
+async def _close(client: Any) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await client.close()
+    except Exception as error:
+        log.warning("not closed in order", extra={"error": type(error).__name__})
 
 
 async def _ensure_default_job(client: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http
 import logging
 import math
+import traceback
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -58,6 +59,10 @@ async def on_orchestrator_error(request: Request, error: Exception) -> Response:
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     shown = {k: v for k, v in error.fields.items() if k in ("errors", "current_status", "allowed_actions")}
+    if isinstance(error, errors.InvalidInput):
+        shown.setdefault("errors", [{"pointer": "", "detail": error.detail}])
+    if isinstance(error, errors.StateConflict):
+        shown = {"current_status": None, "allowed_actions": [], **shown}
     return problem(request, status_of(error), error.detail, error.code, headers, **shown)
 
 
@@ -81,8 +86,12 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
-    log.error("unexpected error", exc_info=error, extra={"path": request.url.path})
-    return problem(request, 500, "Something went wrong on our side; it has been logged.", "internal_error")
+    # Its message may hold personal data, so only its type and place are logged.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("unexpected error", extra={"error": type(error).__name__, "where": where})
+    headers = {"X-Request-Id": request.scope.get("request_id", "")}
+    detail = "Something went wrong on our side; it has been logged."
+    return problem(request, 500, detail, "internal_error", headers)
 
 
 def install(app: FastAPI) -> None:

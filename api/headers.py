@@ -54,7 +54,8 @@ def not_modified(request: Request, version: int) -> bool:
     given = request.headers.get("if-none-match")
     if given is None:
         return False
-    return given.strip() == "*" or etag(version) in [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    return given.strip() == "*" or etag(version) in tags
 
 
 def session_answer(reply: Reply, **more: Any) -> Response:

@@ -3,15 +3,26 @@ silently converted, and whatever cannot be stored is refused here."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from api.limits import ANSWER_BYTES
 from orchestrator.errors import TooLarge
 from orchestrator.interview.commands import Accommodations, Create, Question, Update
+
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d", re.ASCII)
 
 
 def _storable(text: str) -> str:
@@ -19,6 +30,8 @@ def _storable(text: str) -> str:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("it contains a lone surrogate, which is not a character") from None
+    if "\0" in text:
+        raise ValueError("it contains a NUL character, which cannot be kept")
     return text
 
 
@@ -34,6 +47,13 @@ def _email(text: str) -> str:
     except EmailNotValidError as error:
         raise ValueError(f"it is not an email address: {error}") from None
     return text
+
+
+def _iso_text(value: object) -> object:
+    """Pydantic would also take seconds since the epoch, as a number or as text."""
+    if not isinstance(value, str) or not _ISO.match(value):
+        raise ValueError("send a time in ISO 8601 with its zone, for example 2026-05-01T09:00:00Z")
+    return value
 
 
 def _with_zone(moment: datetime) -> datetime:
@@ -59,7 +79,7 @@ Label = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
 QuestionText = Annotated[Text, StringConstraints(min_length=1, max_length=10_000), AfterValidator(_not_blank)]
 Kind = Literal["text", "coding"]
 Timer = Annotated[int, Field(ge=5, le=7_200)]
-Moment = Annotated[datetime, Field(strict=False), AfterValidator(_with_zone)]
+Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(_with_zone)]
 AnswerText = Annotated[str, AfterValidator(_answer_size), AfterValidator(_storable)]
 Reason = Annotated[Text, StringConstraints(min_length=1, max_length=500)]
 Index = Annotated[int, Field(ge=0, le=10_000)]

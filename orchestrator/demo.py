@@ -1,4 +1,4 @@
-"""Simulated candidates, for `parallel-interview demo`: whole interviews over HTTP, then a check of what was kept.
+"""Simulated candidates, for `parallel-interview demo`: interviews over HTTP, then a check of what was kept.
 
 Each candidate creates a session, starts it, writes drafts and answers every question; the last answer
 completes the session. A call that meets a 429, a 503 or a broken connection is repeated with the same
@@ -9,6 +9,7 @@ acknowledged must be there, once, with the text that was sent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
@@ -139,7 +140,7 @@ class Caller:
         """The JSON of a successful answer. Raises CallFailed, already counted."""
         headers = dict(self._headers)
         if method == "POST":
-            headers["Idempotency-Key"] = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+            headers["Idempotency-Key"] = str(uuid.uuid4())  # never seeded: a second run is not a repeat
         began = time.monotonic()
         problem = "no answer"
         attempt = 0
@@ -205,10 +206,8 @@ class Demo:
 
         async def one(number: int) -> None:
             async with self._places:
-                try:
+                with contextlib.suppress(CallFailed):  # counted where it happened
                     await self._interview(number)
-                except CallFailed:
-                    pass  # counted where it happened
             if progress and task is not None:
                 progress.advance(task)
 
@@ -248,7 +247,7 @@ class Demo:
         await asyncio.sleep(self._think_seconds * rng.uniform(0.25, 1.75))
 
     async def read_back(self, progress: Progress | None = None) -> Findings:
-        """Read every session and compare. A session that cannot be read is an error and its answers are lost."""
+        """Read every session and compare. One that cannot be read is an error, and its answers are lost."""
         findings = Findings()
         task = progress.add_task("read back", total=len(self.acknowledged)) if progress else None
 

@@ -21,12 +21,13 @@ async def stats(client: Client, caller: Staff) -> dict[str, Any]:
     states, ends = stored["by_status"], stored["by_end_reason"]
     completed, finished = states.get("completed", 0), ends.get("finished", 0)
     durations = stored["duration_count"]
+    average = stored["duration_ms_sum"] / durations / 1000 if durations else 0
     figures = {
         "total_sessions": sum(states.values()),
         "initialized_sessions": states.get("initialized", 0),
         "active_sessions": states.get("in_progress", 0),
         "completed_sessions": completed,
-        "average_duration_seconds": round(stored["duration_ms_sum"] / durations / 1000, 3) if durations else 0,
+        "average_duration_seconds": round(average, 3),
         "completion_rate": round(finished / completed, 4) if completed else 0,
         "by_end_reason": ends,
         **actors,

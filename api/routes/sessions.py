@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import hashlib
+import hmac
 import json
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,12 @@ from orchestrator.jobs import DEFAULT_JOB_ID
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
+VARY = "Authorization, X-API-Key"
+"""Staff and candidates see the same version differently."""
+
+EVENTS_OF_AN_ENTRY = 16
+"""More than any one command comes to."""
+
 NO_LIVEKIT = "LiveKit is not configured; the interview runs without video."
 
 
@@ -40,7 +47,8 @@ async def create(body: schemas.CreateBody, request: Request, client: Client, cal
     questions = body.own_questions() or await _bank_questions(client, body.job_id or DEFAULT_JOB_ID)
     reply = await client.create(body.command(questions), caller, key)
     session_id = str(reply.session["session_id"])
-    token = candidate_token(client.store.secret, session_id, 1)
+    generation = (await client.read(session_id)).link_generation if reply.replayed else 1
+    token = candidate_token(client.store.secret, session_id, generation)
     proctoring: Any = reply.session["proctoring"]
     return session_answer(
         reply,
@@ -64,7 +72,7 @@ async def list_sessions(
     include: Annotated[Literal["total"] | None, Query()] = None,
 ) -> dict[str, Any]:
     """Sessions, newest first, a page at a time."""
-    before = _read_cursor(cursor) if cursor is not None else None
+    before = _read_cursor(client.store.secret, cursor) if cursor is not None else None
     found = await client.store.list_snapshots(status=status, job_id=job_id, email=email, limit=limit + 1, before=before)
     page, more = found[:limit], len(found) > limit
     now = wall_ms()
@@ -72,7 +80,7 @@ async def list_sessions(
         "status": "success",
         "sessions": [session_view(load_state(s.state), now, "staff") for s in page],
         "count": len(page),
-        "next_cursor": _cursor(page[-1].created_at, page[-1].session_id) if more else None,
+        "next_cursor": _cursor(client.store.secret, page[-1].created_at, page[-1].session_id) if more else None,
         "has_more": more,
     }
     if include == "total":
@@ -84,7 +92,7 @@ async def list_sessions(
 async def get_session(session_id: str, request: Request, client: Client, caller: Participant) -> Response:
     """One session."""
     state = await client.read(session_id)
-    headers = {"ETag": etag(state.version), "Cache-Control": "no-cache"}
+    headers = {"ETag": etag(state.version), "Cache-Control": "private, no-cache", "Vary": VARY}
     if not_modified(request, state.version):
         return Response(status_code=304, headers=headers)
     view = session_view(state, wall_ms(), caller.role)
@@ -244,8 +252,9 @@ async def journal(
 ) -> dict[str, Any]:
     """The session's events after `after`, in order."""
     await client.read(session_id)
-    entries = await client.store.entries(session_id, after, limit)
-    events = [event for event in event_views(entries, caller.role) if event["seq"] > after]
+    # Entries are found by their first event: `after` may lie within one that began before it.
+    entries = await client.store.entries(session_id, max(0, after - EVENTS_OF_AN_ENTRY), limit + EVENTS_OF_AN_ENTRY)
+    events = [event for event in event_views(entries, caller.role) if event["seq"] > after][:limit]
     return {"status": "success", "events": events, "count": len(events)}
 
 
@@ -286,15 +295,23 @@ def _links(request: Request, session_id: str, token: str) -> dict[str, str]:
     }
 
 
-def _cursor(created_at: int, session_id: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([created_at, session_id]).encode()).decode().rstrip("=")
+def _cursor(secret: bytes, created_at: int, session_id: str) -> str:
+    content = json.dumps([created_at, session_id]).encode()
+    return base64.urlsafe_b64encode(_cursor_mac(secret, content) + content).decode().rstrip("=")
 
 
-def _read_cursor(text: str) -> tuple[int, str]:
+def _read_cursor(secret: bytes, text: str) -> tuple[int, str]:
     try:
-        at, session_id = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, binascii.Error, TypeError):
-        at, session_id = None, None
-    if type(at) is not int or not 0 <= at < 2**53 or not isinstance(session_id, str):
+        data = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except ValueError:
+        data = b""
+    mac, content = data[:16], data[16:]
+    if not hmac.compare_digest(mac, _cursor_mac(secret, content)):
         raise InvalidInput.at("/cursor", "cursor is not one that this service gave out.")
-    return at, session_id
+    created_at, session_id = json.loads(content)
+    return created_at, session_id
+
+
+def _cursor_mac(secret: bytes, content: bytes) -> bytes:
+    key = hmac.digest(secret, b"cursor", hashlib.sha256)
+    return hmac.digest(key, content, hashlib.sha256)[:16]

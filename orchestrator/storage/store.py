@@ -12,6 +12,7 @@ The unique key of the journal is the only lock in the system.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -89,10 +90,8 @@ class Store(SnapshotQueries, JobStore):
         async with guarded(self._timeout, writing=False):
             found = await self._db.secrets.find_one({"_id": "signing"})
             if found is None:
-                try:
+                with contextlib.suppress(DuplicateKeyError):
                     await self._db.secrets.insert_one({"_id": "signing", "value": secrets.token_hex(32)})
-                except DuplicateKeyError:
-                    pass
                 found = await self._db.secrets.find_one({"_id": "signing"})
         assert found is not None
         return bytes.fromhex(found["value"])
@@ -291,10 +290,8 @@ class Store(SnapshotQueries, JobStore):
     async def alive(self, holder: str, now: int) -> None:
         """Say that a node or a front end was alive at `now` (ms)."""
         async with guarded(self._timeout, writing=True):
-            try:
+            with contextlib.suppress(DuplicateKeyError):
                 await self._db.alive.replace_one({"_id": holder}, {"_id": holder, "at": now}, upsert=True)
-            except DuplicateKeyError:
-                pass
 
     async def last_alive(self, holder: str) -> int | None:
         """When that was last said (ms); None if never."""

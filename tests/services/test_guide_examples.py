@@ -56,7 +56,9 @@ def _port_taken() -> bool:
 
 def _serve_command() -> list[str]:
     script = Path(sys.executable).parent / "parallel-interview"
-    return [str(script)] if script.exists() else [sys.executable, "-m", "orchestrator.cli"]
+    if script.exists():
+        return [str(script)]
+    return [sys.executable, "-c", "from orchestrator.cli import main; main()"]
 
 
 def _serve_environment(data_dir: Path) -> dict[str, str]:
@@ -191,7 +193,8 @@ def test_curl_usage(service: str, example_environment: dict[str, str]) -> None:
     assert details["session"]["status"] == "in_progress"
     assert started["session"]["session_id"] == details["session"]["session_id"]
     session = _session(details["session"]["session_id"])
-    assert session["status"] == "completed" and ended["status"] == "success"
+    assert session["status"] == "completed"
+    assert ended["status"] == "success"
 
 
 def test_manual_testing(service: str, example_environment: dict[str, str], tmp_path: Path) -> None:
@@ -201,14 +204,16 @@ def test_manual_testing(service: str, example_environment: dict[str, str], tmp_p
     documents = _bash(script, example_environment)
     assert len(documents) == 6
     listed = documents[2]
-    assert listed["sessions"] and len(listed["sessions"]) == listed["count"] <= 5
+    assert listed["sessions"]
+    assert len(listed["sessions"]) == listed["count"] <= 5
     assert documents[3]["session"]["status"] == "initialized"
     assert _session(session_id)["status"] == "completed"
 
 
 def test_placeholder_left_in_is_a_plain_404(service: str) -> None:
     response = httpx.get(f"{API}/session/SESSION_ID", timeout=10)
-    assert response.status_code == 404 and response.json()["detail"]
+    assert response.status_code == 404
+    assert response.json()["detail"]
 
 
 def test_listing_active_sessions(service: str, example_environment: dict[str, str]) -> None:

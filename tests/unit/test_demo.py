@@ -15,7 +15,7 @@ from orchestrator.demo import Acknowledged, Demo, Findings, compare, percentile,
 
 
 class FakeService:
-    """Sessions in a dict. `busy` answers that many first calls with 503; `forgets` drops that answer's index."""
+    """Sessions in a dict. `busy` answers that many calls with 503; `forgets` is the answer it drops."""
 
     def __init__(self, busy: int = 0, forgets: int | None = None) -> None:
         self.sessions: dict[str, dict[str, Any]] = {}
@@ -64,7 +64,8 @@ async def _play(service: FakeService, candidates: int = 3) -> tuple[Demo, Findin
 
 def test_whole_interviews_leave_nothing_lost() -> None:
     demo, findings = asyncio.run(_play(FakeService()))
-    assert len(demo.acknowledged) == 3 and all(kept.finished for kept in demo.acknowledged)
+    assert len(demo.acknowledged) == 3
+    assert all(kept.finished for kept in demo.acknowledged)
     assert findings.checked == sum(len(kept.answers) for kept in demo.acknowledged) >= 9
     assert (findings.lost, findings.doubled, findings.unfinished, demo.tally.messages) == ([], [], [], [])
 
@@ -72,9 +73,11 @@ def test_whole_interviews_leave_nothing_lost() -> None:
 def test_a_busy_service_is_asked_again_with_the_same_key() -> None:
     service = FakeService(busy=2)
     demo, findings = asyncio.run(_play(service, candidates=1))
-    assert demo.tally.retries["create"] == 2 and not demo.tally.errors
+    assert demo.tally.retries["create"] == 2
+    assert not demo.tally.errors
     keys = service.keys["/api/parallel_interview/create"]
-    assert len(keys) == 3 and len(set(keys)) == 1
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
     assert not findings.lost
 
 
@@ -87,7 +90,8 @@ def test_a_refused_call_is_an_error_and_ends_the_interview() -> None:
     service = FakeService()
     service._session = lambda *_: httpx.Response(409, json={"detail": "no"})  # type: ignore[method-assign]
     demo, _ = asyncio.run(_play(service, candidates=1))
-    assert demo.tally.errors["start"] == 1 and not demo.acknowledged[0].finished
+    assert demo.tally.errors["start"] == 1
+    assert not demo.acknowledged[0].finished
 
 
 def test_doubled_and_changed_answers_are_told_apart() -> None:

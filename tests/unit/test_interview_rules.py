@@ -21,7 +21,7 @@ from tests.unit.world import CANDIDATE, DOUBLE_TIME, STAFF, T0, first_entry
 class Interview:
     """Drives the pure core: command in, events folded."""
 
-    def __init__(self, **changes: object) -> None:
+    def __init__(self, **changes: Any) -> None:
         self.state: State = fold(None, first_entry(**changes))
 
     def do(self, command: c.Command, at: float, caller: c.Caller = STAFF, draft: Draft | None = None) -> list[str]:

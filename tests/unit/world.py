@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestrator.errors import OutcomeUnknown
 from orchestrator.interview.commands import Accommodations, Caller, Create, Question
@@ -83,18 +84,18 @@ class MemoryJournal:
         return True
 
 
-def create_command(questions: int = 3, **changes: object) -> Create:
+def create_command(questions: int = 3, **changes: Any) -> Create:
     """A session of some questions, every second one coding."""
     asked = tuple(Question(f"Question {i}?", "coding" if i % 2 else "text") for i in range(questions))
     values: dict[str, object] = {"name": "Ada", "email": "Ada@example.com", "questions": asked, **changes}
-    return Create(**values)  # type: ignore[arg-type]
+    return Create(**values)
 
 
-def first_entry(session_id: str = "s1", at: int = T0, **changes: object) -> Entry:
-    return new_entry(session_id, 1, 0, at, created(create_command(**changes)), by="staff")  # type: ignore[arg-type]
+def first_entry(session_id: str = "s1", at: int = T0, **changes: Any) -> Entry:
+    return new_entry(session_id, 1, 0, at, created(create_command(**changes)), by="staff")
 
 
-async def new_session(journal: MemoryJournal, session_id: str = "s1", at: int = T0, **changes: object) -> State:
+async def new_session(journal: MemoryJournal, session_id: str = "s1", at: int = T0, **changes: Any) -> State:
     """A stored session that waits to be started."""
     entry = first_entry(session_id, at, **changes)
     appended = await journal.append(entry, "")
