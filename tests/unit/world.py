@@ -87,7 +87,7 @@ class MemoryJournal:
 def create_command(questions: int = 3, **changes: Any) -> Create:
     """A session of some questions, every second one coding."""
     asked = tuple(Question(f"Question {i}?", "coding" if i % 2 else "text") for i in range(questions))
-    values: dict[str, object] = {"name": "Ada", "email": "Ada@example.com", "questions": asked, **changes}
+    values: dict[str, Any] = {"name": "Ada", "email": "Ada@example.com", "questions": asked, **changes}
     return Create(**values)
 
 
