@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 COMMAND_SECONDS = 3.5
 SUSPECT_SECONDS = 2.0
 START_CALL_SECONDS = 15.0
+MAX_HOLDERS = 10_000
 
 
 class InterviewClient:
@@ -224,7 +225,7 @@ class InterviewClient:
             name, handle = placement.actor, await cluster.find(placement.actor)
             if handle is None:
                 raise Moved("The session is moving to another actor.", retry_after=1)
-        self._holders[session_id] = (name, handle)
+        self._keep_holder(session_id, name, handle)
         return name, handle
 
     async def _execute_here(self, session: Session, request: Request) -> Reply:
@@ -255,10 +256,19 @@ class InterviewClient:
         if placement.reply is None:
             self._holders.pop(state.session_id, None)
             raise Moved("The session was taken by another call.", retry_after=1)
-        handle = await cluster.find(placement.actor)
-        if handle is not None:
-            self._holders[state.session_id] = (placement.actor, handle)
+        self._spawn(self._remember(state.session_id, placement.actor))
         return placement.reply
+
+    async def _remember(self, session_id: str, actor: str) -> None:
+        handle = await cluster.find(actor)
+        if handle is not None:
+            self._keep_holder(session_id, actor, handle)
+
+    def _keep_holder(self, session_id: str, name: str, handle: Any) -> None:
+        self._holders.pop(session_id, None)
+        self._holders[session_id] = (name, handle)
+        if len(self._holders) > MAX_HOLDERS:
+            del self._holders[next(iter(self._holders))]
 
     async def _call(
         self, session_id: str, name: str, handle: Any, method: str, args: tuple[Any, ...], give_up: float

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -54,6 +55,8 @@ def connect(address: str, namespace: str) -> None:
     """Join a Ray cluster as a driver. Blocking; 0.5-2 s."""
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # It warns when it cannot set a SIGTERM handler, which is uvicorn's here.
+        logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
         ray.init(
             address=address,
             namespace=namespace,
@@ -155,12 +158,17 @@ async def free_resources() -> tuple[float, float]:
     return float(free.get("CPU", 0)), float(free.get("memory", 0))
 
 
-def start_interview_actor(name: str, cpus: float, memory: int) -> ActorHandle:
-    """Start one actor for one interview, anywhere in the cluster. Returns before it is up."""
+@lru_cache
+def _interview_class() -> Any:
     from actors.interview import InterviewActor
 
+    return ray.remote(InterviewActor)
+
+
+def start_interview_actor(name: str, cpus: float, memory: int) -> ActorHandle:
+    """Start one actor for one interview, anywhere in the cluster. Returns before it is up."""
     return (
-        ray.remote(InterviewActor)
+        _interview_class()
         .options(
             name=name,
             lifetime="detached",

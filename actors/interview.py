@@ -68,19 +68,23 @@ class InterviewActor:
     def __init__(
         self, name: str, journal: Journal | None = None, node: str = "", clock: Callable[[], int] = wall_ms
     ) -> None:
+        self._warming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if journal is None:
             from actors.cluster import own_node_id
             from actors.journal import NodeJournal
 
             node = own_node_id()
             journal = NodeJournal(node)
+            self._warming = asyncio.get_running_loop().create_task(journal.connect())
+        else:
+            self._warming.set_result(None)
         self._name = name
         self._node = node
         self._journal = journal
         self._clock = clock
         self._session: Session | None = None
         self._session_id: str | None = None
-        self._outcome: asyncio.Future[Reply | OrchestratorError] | None = None
+        self._outcome: asyncio.Future[Reply | OrchestratorError] = asyncio.get_running_loop().create_future()
         self._finished: asyncio.Future[DeactivationReason] | None = None
         self._changed = asyncio.Event()
         self._releasing = False
@@ -92,6 +96,7 @@ class InterviewActor:
 
     async def ping(self) -> str | None:
         """The session this actor holds, or None while it is warm."""
+        await self._warming
         return self._session_id
 
     async def node(self) -> str:
@@ -101,7 +106,7 @@ class InterviewActor:
         """Take a session and hold it. Returns only when the actor has let it go; can be joined."""
         if self._finished is None:
             loop = asyncio.get_running_loop()
-            self._outcome, self._finished = loop.create_future(), loop.create_future()
+            self._finished = loop.create_future()
             self._session_id = activation.session_id
             self._holding = loop.create_task(self._hold(activation))
         return await asyncio.shield(self._finished)
@@ -112,8 +117,6 @@ class InterviewActor:
 
     async def activated(self) -> Reply | OrchestratorError:
         """What became of the activation, and of the command that caused it."""
-        while self._outcome is None:
-            await asyncio.sleep(0)
         return await asyncio.shield(self._outcome)
 
     async def execute(self, session_id: str, request: Request) -> Reply | OrchestratorError:
@@ -162,7 +165,6 @@ class InterviewActor:
             self._calls -= 1
 
     async def _hold(self, activation: Activation) -> None:
-        assert self._outcome is not None
         try:
             session = await self._activate(activation)
         except OrchestratorError as error:
@@ -180,7 +182,6 @@ class InterviewActor:
         await self._let_go(session)
 
     async def _activate(self, activation: Activation) -> Session:
-        assert self._outcome is not None
         request, now = activation.request, self._clock()
         if activation.state is None:
             session = await Session.load(self._journal, activation.session_id)
@@ -196,7 +197,7 @@ class InterviewActor:
             role = request.caller.role if request else "system"
             reply = Reply(session.view(now, role), session.state.version, replayed)
         self._session = session
-        await self._save_snapshot()
+        self._saver.now()
         self._outcome.set_result(reply)
         return session
 
@@ -288,13 +289,21 @@ class SnapshotSaver:
 
     def soon(self) -> None:
         """Ask for a save; several requests in a short time become one."""
+        self._start(SNAPSHOT_SECONDS)
+
+    def now(self) -> None:
+        """Ask for a save without a pause before it."""
+        self._start(0.0)
+
+    def _start(self, pause: float) -> None:
         self._wanted = True
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._work())
+            self._task = asyncio.get_running_loop().create_task(self._work(pause))
 
-    async def _work(self) -> None:
+    async def _work(self, pause: float) -> None:
         while self._wanted:
-            await asyncio.sleep(SNAPSHOT_SECONDS)
+            await asyncio.sleep(pause)
+            pause = SNAPSHOT_SECONDS
             self._wanted = False
             try:
                 await self._save()

@@ -7,6 +7,7 @@ in groups: while one insert is under way the next batch gathers. It writes the n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,11 @@ class NodeJournal:
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self._actor: Any = None
+
+    async def connect(self) -> None:
+        """Find the JournalActor and use it once, so that the first append is as quick as the next."""
+        with contextlib.suppress(Retryable):
+            await self._call("load", "")
 
     async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
         return await self._call("append", entry, prev_mac)

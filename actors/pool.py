@@ -16,6 +16,8 @@ from orchestrator.errors import ClusterFull, Retryable
 log = logging.getLogger(__name__)
 
 START_SECONDS = 30.0
+REFILL_AFTER_SECONDS = 0.3
+"""Starting a process takes a core for a while; the interview that was just given an actor goes first."""
 
 
 class WarmPool:
@@ -50,7 +52,7 @@ class WarmPool:
         """One warm actor, used from now on. Raises ClusterFull after `wait_seconds`."""
         if self._ready:
             taken = self._ready.popleft()
-            self.refill()
+            asyncio.get_running_loop().call_later(REFILL_AFTER_SECONDS, self.refill)
             return taken
         waiter: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)

@@ -67,6 +67,8 @@ class Registry:
             wanted=self._settings.warm_actors,
             at_once=max(1, min(os.cpu_count() or 1, 4)),
         )
+        self._free: tuple[float, float] = (0.0, 0.0)
+        self._free_until = 0.0
         self._ready = asyncio.Event()
         self._main = asyncio.get_running_loop().create_task(self._recover_then_watch())
 
@@ -301,7 +303,11 @@ class Registry:
         await asyncio.gather(*(recover_one(s) for s, o in orphans.items() if o.status_detail != "parked"))
 
     async def _free_places(self) -> int:
-        cpu, memory = await cluster.free_resources()
+        """Interview actors that could be started now, by what Ray said at most a second ago."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._free_until:
+            self._free, self._free_until = await cluster.free_resources(), now + 1.0
+        cpu, memory = self._free
         by_cpu = cpu / self._settings.actor_cpus if self._settings.actor_cpus else memory
         return max(0, int(min(by_cpu, memory / self._actor_memory)))
 

@@ -103,13 +103,8 @@ def point_at_service(data_dir: Path) -> dict[str, Any]:
         serve = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SystemExit(f"Cannot read {path}: {error}. Is `parallel-interview serve` running there?") from error
-    os.environ["MONGODB_URL"] = serve["mongodb_url"]
-    os.environ["RAY_ADDRESS"] = serve["ray_address"]
+    os.environ.update(serve["environment"])
     os.environ["INTERVIEW_DATA_DIR"] = str(data_dir)
-    if serve.get("ray_token_path"):
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN_PATH"] = serve["ray_token_path"]
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     return serve
 

@@ -100,6 +100,8 @@ class Supervisor:
     database: EmbeddedServer | None = None
     ray: Child | None = None
     listener: socket.socket | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    """What the children are given beside our own environment: where the database and Ray are."""
 
     def run(self) -> int:
         """Start everything, watch it, and stop it in order. Returns the exit code."""
@@ -140,7 +142,7 @@ class Supervisor:
             return
         self.database = EmbeddedServer(self.data_dir)
         self.database.start()
-        os.environ["MONGODB_URL"] = self.database.url
+        self.environment["MONGODB_URL"] = self.database.url
         say("database", f"embedded (nx-27017) at {self.database.url}, files in {self.database.folder}")
 
     def _start_ray(self) -> None:
@@ -150,13 +152,13 @@ class Supervisor:
         port = free_port()
         dashboard = self.settings.dashboard_port if _is_free(self.settings.dashboard_port) else free_port()
         temp = Path("/tmp") / f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}"
-        os.environ.update(
+        self.environment.update(
             RAY_ADDRESS=f"127.0.0.1:{port}",
             RAY_AUTH_MODE="token",
             RAY_AUTH_TOKEN_PATH=str(self._ray_token()),
             RAY_USAGE_STATS_ENABLED="0",
+            RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on every system: keep to loopback, take no other node in
             RAY_maximum_gcs_destroyed_actor_cached_count="1000",
-            RAY_DASHBOARD_URL=f"http://127.0.0.1:{dashboard}",
         )
         self.ray = Child("ray", lambda: self._spawn(_ray_command(port, dashboard, temp, self.settings), "ray.log"))
         self.ray.ensure()
@@ -175,15 +177,12 @@ class Supervisor:
         assert self.listener is not None
         fd = self.listener.fileno()
         os.set_inheritable(fd, True)
-        os.environ["INTERVIEW_SOCKET_FD"] = str(fd)
         command = [sys.executable, "-m", "api"]
         for number in range(self.workers):
-            start = functools.partial(self._spawn, command, None, pass_fds=(fd,))
+            start = functools.partial(self._spawn, command, None, fd)
             self.children.append(Child(f"front end {number + 1}", start))
 
-    def _spawn(
-        self, command: list[str], log_name: str | None, pass_fds: tuple[int, ...] = ()
-    ) -> subprocess.Popen[bytes]:
+    def _spawn(self, command: list[str], log_name: str | None, socket_fd: int | None = None) -> subprocess.Popen[bytes]:
         log = open(self.data_dir / log_name, "ab") if log_name else None  # noqa: SIM115 - the child's
         try:
             return subprocess.Popen(
@@ -193,7 +192,10 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
-                pass_fds=pass_fds,
+                pass_fds=() if socket_fd is None else (socket_fd,),
+                env=os.environ
+                | self.environment
+                | ({} if socket_fd is None else {"INTERVIEW_SOCKET_FD": str(socket_fd)}),
             )
         finally:
             if log is not None:
@@ -238,10 +240,7 @@ class Supervisor:
         note = {
             "pid": os.getpid(),
             "url": self.url,
-            "mongodb_url": os.environ.get("MONGODB_URL"),
-            "ray_address": os.environ.get("RAY_ADDRESS"),
-            "dashboard_url": os.environ.get("RAY_DASHBOARD_URL"),
-            "ray_token_path": os.environ.get("RAY_AUTH_TOKEN_PATH"),
+            "environment": self.environment,
             "ray_pid": self.ray.process.pid if self.ray and self.ray.process else None,
             "database_pid": self.database.pid if self.database else None,
         }
@@ -279,7 +278,7 @@ def _ray_command(port: int, dashboard: int, temp: Path, settings: Settings) -> l
     return [
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--log-style=record"),
-        *("--node-ip-address=127.0.0.1", f"--port={port}", "--ray-client-server-port=0"),
+        *("--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={free_port()}"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"),
         *(f"--num-cpus={cpus:g}", f"--memory={memory}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
         *("--include-log-monitor=false", f"--temp-dir={temp}"),
@@ -298,6 +297,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     try:
         listener.bind((host, port))
     except OSError as error:

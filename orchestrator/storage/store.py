@@ -39,6 +39,7 @@ from orchestrator.storage.jobs import JobStore
 from orchestrator.storage.queries import SnapshotQueries
 
 DUPLICATE_KEY = 11000
+TAIL = 4
 
 
 class Store(SnapshotQueries, JobStore):
@@ -73,8 +74,11 @@ class Store(SnapshotQueries, JobStore):
     async def _make_indexes(self) -> None:
         wanted: list[tuple[str, list[tuple[str, int]], dict[str, Any]]] = [
             ("journal", [("session_id", ASCENDING), ("seq", ASCENDING)], {"unique": True}),
+            # nx-27017 answers from one-field indexes only; without this one it reads the whole journal.
+            ("journal", [("session_id", ASCENDING)], {}),
             ("journal", [("tombstone", ASCENDING)], {"sparse": True}),
             ("snapshots", [("created_at", DESCENDING), ("session_id", DESCENDING)], {}),
+            ("snapshots", [("status", ASCENDING)], {}),
             ("snapshots", [("status", ASCENDING), ("deadline", ASCENDING)], {}),
             ("snapshots", [("status", ASCENDING), ("expires_at", ASCENDING)], {}),
             ("snapshots", [("job_id", ASCENDING)], {}),
@@ -172,7 +176,12 @@ class Store(SnapshotQueries, JobStore):
         return appended
 
     async def insert_snapshot(self, snapshot: Snapshot) -> bool:
-        return await self._insert_snapshot(snapshot, None)
+        """Put back a snapshot that a cut create left out; not that of a session deleted meanwhile."""
+        inserted = await self._insert_snapshot(snapshot, None)
+        if inserted and await self.is_deleted(snapshot.session_id):
+            await self.erase(snapshot.session_id)
+            return False
+        return inserted
 
     async def _insert_snapshot(self, snapshot: Snapshot, creation: Entry | None) -> bool:
         try:
@@ -193,11 +202,27 @@ class Store(SnapshotQueries, JobStore):
     async def load(self, session_id: str) -> Loaded | None:
         """A session's snapshot, the entries after it and its newest draft. None: unknown or deleted."""
         async with guarded(self._timeout, writing=False):
-            document = await self._db.snapshots.find_one({"_id": session_id})
+            document, tail, draft = await asyncio.gather(
+                self._db.snapshots.find_one({"_id": session_id}), self._tail(session_id), self._draft(session_id)
+            )
+        stored = await self._put_together(session_id, document, tail)
+        return Loaded(*stored, draft) if stored is not None else None
+
+    async def _tail(self, session_id: str) -> list[Entry]:
+        """The last few entries, in order: as a rule all that came after the snapshot."""
+        cursor = self._db.journal.find({"session_id": session_id}).sort("seq", DESCENDING)
+        return [entry_of(document) for document in reversed(await cursor.limit(TAIL).to_list(None))]
+
+    async def _put_together(
+        self, session_id: str, document: dict[str, Any] | None, tail: list[Entry]
+    ) -> tuple[Snapshot | None, list[Entry]] | None:
         creation = entry_of(document["creation"]) if document and document.get("creation") else None
         snapshot = snapshot_from(document) if document else None
         after = 0 if snapshot is None or creation is not None else snapshot.seq
-        entries = await self.entries(session_id, after, limit=0)
+        if snapshot is not None and (len(tail) < TAIL or tail[0].seq <= after + 1):
+            entries = [entry for entry in tail if entry.seq > after]
+        else:
+            entries = await self.entries(session_id, after, limit=0)
         if entries and entries[-1].tombstone:
             return None
         if snapshot is None and not entries:
@@ -206,7 +231,7 @@ class Store(SnapshotQueries, JobStore):
             snapshot, entries = await self._with_creation(snapshot, creation, entries)
         if snapshot is None and entries[0].erased:
             return None
-        return Loaded(snapshot, entries, await self._draft(session_id))
+        return snapshot, entries
 
     async def _with_creation(
         self, snapshot: Snapshot, creation: Entry, entries: list[Entry]
