@@ -76,6 +76,7 @@ class InterviewClient:
         from actors.storage import open_store
 
         await asyncio.to_thread(cluster.connect, settings.ray_address or "auto", settings.namespace)
+        cluster.restore_signal_handlers()
         client = cls(settings, await open_store())
         await client._ensure_registry()
         await cluster.ensure_housekeeper()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -64,6 +65,14 @@ def connect(address: str, namespace: str) -> None:
             configure_logging=False,
             logging_level=30,
         )
+
+
+def restore_signal_handlers() -> None:
+    """Put the process's own handler of SIGTERM back: joining a cluster replaces it with one that aborts.
+
+    To be called in the main thread.
+    """
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
 
 def disconnect() -> None:

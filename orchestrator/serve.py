@@ -57,6 +57,7 @@ class Child:
     started_at: float = 0.0
     pause: float = 0.5
     restart_at: float = 0.0
+    terminated: bool = False
 
     def ensure(self) -> bool:
         """Start it if it is not running and its pause is over. True if it was (re)started."""
@@ -71,15 +72,21 @@ class Child:
             self.pause = min(self.pause * 2, 10.0)
         if now < self.restart_at:
             return False
-        self.process, self.started_at, self.restart_at = self.start(), now, 0.0
+        self.process, self.started_at, self.restart_at, self.terminated = self.start(), now, 0.0, False
         return True
+
+    def terminate(self) -> None:
+        """Ask it to end, once."""
+        if self.process is not None and self.process.poll() is None and not self.terminated:
+            self.terminated = True
+            self.process.terminate()
 
     def stop(self, seconds: float) -> None:
         """SIGTERM, wait, SIGKILL."""
         process = self.process
         if process is None or process.poll() is not None:
             return
-        process.terminate()
+        self.terminate()
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -256,8 +263,7 @@ class Supervisor:
         if self.children or self.ray or self.database:
             say("stopping", "front ends, then Ray, then the database")
         for child in self.children:
-            if child.process is not None and child.process.poll() is None:
-                child.process.terminate()
+            child.terminate()
         for child in self.children:
             child.stop(FRONT_END_STOP_SECONDS)
         if self.ray is not None:
@@ -279,6 +285,7 @@ def _ray_command(port: int, dashboard: int, temp: Path, settings: Settings) -> l
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--log-style=record"),
         *("--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={free_port()}"),
+        f"--dashboard-agent-listen-port={free_port()}",  # Ray's fixed defaults allow one Ray a machine
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", "--include-dashboard=true"),
         *(f"--num-cpus={cpus:g}", f"--memory={memory}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
         *("--include-log-monitor=false", f"--temp-dir={temp}"),
