@@ -44,6 +44,7 @@ QUESTIONS = 20
 ANSWER = "A sentence of a usual answer, as a candidate would type it. " * 5
 WARM_SECONDS = 60.0
 SETTLE_SECONDS = 0.4
+STIR_ANSWERS = 3
 LIVE_EVERY_SECONDS = 10.0
 NEVER_SECONDS = 7200
 
@@ -172,6 +173,8 @@ class Bench:
         self._writes = self._database.get_collection("bench_writes", write_concern=concern)
         self._warm_target = 1
         self._echoes: list[Any] = []
+        self._companion: str | None = None
+        self._stirred = 0
 
     async def run(self) -> list[Line]:
         self._warm_target = max(1, (await self._client.cluster())["warm_actors"])
@@ -180,6 +183,7 @@ class Bench:
             await echo.echo.remote("x")
         try:
             await self._block(keep=False)
+            self._companion = await self._start_companion()
             for number in range(self._options.blocks):
                 await self._block(memory=number % 5 == 0)
                 print(f"\rblock {number + 1}/{self._options.blocks}", end="", file=sys.stderr, flush=True)
@@ -202,11 +206,16 @@ class Bench:
         caller = Caller("bench", "staff")
         timed = self._samples.timed
         session_id = await self._create(keep)
-        await self._wait_warm()
 
-        async def send(command: Any) -> Any:
+        async def send(command: Any, session_id: str = session_id) -> Any:
             return await self._client.send(session_id, command, caller, uuid.uuid4().hex)
 
+        await self._wait_warm()
+        if self._companion is not None:
+            # Answers are timed in a busy loop, so a start must not be the first call after a pause.
+            for index in range(STIR_ANSWERS):
+                await send(Answer(self._stirred + index, ANSWER), self._companion)
+            self._stirred += STIR_ANSWERS
         await timed("start", lambda: send(Start()), keep)
         await self._wait_warm()
         for index in range(QUESTIONS - 1):
@@ -222,6 +231,18 @@ class Bench:
         if memory:
             await self._memory(session_id)
         await send(End())
+
+    async def _start_companion(self) -> str:
+        """A second live interview, whose answers are not timed."""
+        from orchestrator.interview.commands import Caller, Start
+
+        body = create_body(questions=(self._options.blocks + 1) * STIR_ANSWERS)
+        response = await self._http.post(f"{API}/create", json=body)
+        response.raise_for_status()
+        session_id = response.json()["session_id"]
+        self._sessions.append(session_id)
+        await self._client.send(session_id, Start(), Caller("bench", "staff"))
+        return session_id
 
     def _yardsticks(self) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
         first, second = self._echoes
