@@ -47,7 +47,7 @@ from orchestrator.interview.fold import fold
 from orchestrator.interview.state import State, dump_state, snapshot_of
 from orchestrator.interview.view import session_view
 from orchestrator.journal import Collision
-from orchestrator.session import Reply, Request, Session, delete_request
+from orchestrator.session import Reply, Request, Session, delete_request, state_of
 from orchestrator.settings import Settings
 from orchestrator.storage import Store
 
@@ -153,7 +153,12 @@ class InterviewClient:
 
     async def read(self, session_id: str) -> State:
         """The state of a session as stored: a snapshot and the entries after it. Raises NotFound."""
-        return (await Session.load(self.store, session_id)).state
+        loaded = await self.store.load_without_draft(session_id)
+        if loaded is None:
+            raise NotFound.session(session_id)
+        if loaded.snapshot is None:
+            return (await Session.load(self.store, session_id)).state
+        return state_of(loaded)
 
     async def actor_counts(self) -> dict[str, int | None]:
         """Live and warm actors and capacity; None for each while the Registry is away."""

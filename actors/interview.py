@@ -34,6 +34,7 @@ LOOK_AGAIN_SECONDS = 30.0
 RETRY_SECONDS = 0.5
 LINGER_SECONDS = 0.5
 SNAPSHOT_SECONDS = 0.25
+REPLY_SECONDS = 0.02
 
 
 class DeactivationReason(Enum):
@@ -292,8 +293,8 @@ class SnapshotSaver:
         self._start(SNAPSHOT_SECONDS)
 
     def now(self) -> None:
-        """Ask for a save without a pause before it."""
-        self._start(0.0)
+        """Ask for a save as soon as the reply that is being given is out."""
+        self._start(REPLY_SECONDS)
 
     def _start(self, pause: float) -> None:
         self._wanted = True

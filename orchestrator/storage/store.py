@@ -201,12 +201,19 @@ class Store(SnapshotQueries, JobStore):
 
     async def load(self, session_id: str) -> Loaded | None:
         """A session's snapshot, the entries after it and its newest draft. None: unknown or deleted."""
+        loaded = await self.load_without_draft(session_id)
+        if loaded is None or not _may_have_draft(loaded):
+            return loaded
+        return Loaded(loaded.snapshot, loaded.entries, await self._draft(session_id))
+
+    async def load_without_draft(self, session_id: str) -> Loaded | None:
+        """What `load` gives, one read shorter, for those who only look."""
         async with guarded(self._timeout, writing=False):
-            document, tail, draft = await asyncio.gather(
-                self._db.snapshots.find_one({"_id": session_id}), self._tail(session_id), self._draft(session_id)
+            document, tail = await asyncio.gather(
+                self._db.snapshots.find_one({"_id": session_id}), self._tail(session_id)
             )
         stored = await self._put_together(session_id, document, tail)
-        return Loaded(*stored, draft) if stored is not None else None
+        return Loaded(*stored, None) if stored is not None else None
 
     async def _tail(self, session_id: str) -> list[Entry]:
         """The last few entries, in order: as a rule all that came after the snapshot."""
@@ -323,3 +330,8 @@ class Store(SnapshotQueries, JobStore):
         async with guarded(self._timeout, writing=False):
             found = await self._db.alive.find_one({"_id": holder})
         return found["at"] if found else None
+
+
+def _may_have_draft(loaded: Loaded) -> bool:
+    """Only a session in progress has one; entries after the snapshot may have started it."""
+    return loaded.snapshot is None or loaded.snapshot.status == "in_progress" or bool(loaded.entries)
