@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from actors import cluster
 from actors.clock import wall_ms
+from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.interview.commands import SYSTEM, Expire
 from orchestrator.interview.state import GRACE_MS, snapshot_of
@@ -25,14 +26,17 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 2.0
 OVERDUE_MS = 3_000
 BATCH = 200
+KEY_MS = 24 * 3600 * 1000
 
 
 class Housekeeper:
     """Sweeps: overdue sessions, sessions that expired before their start, deletes that were cut short."""
 
     def __init__(self, name: str) -> None:
+        logs.configure()
         self._name = name
         self._store: Store | None = None
+        self._keys_due = 0
         self._main = asyncio.get_running_loop().create_task(self._work())
 
     def __repr__(self) -> str:
@@ -42,7 +46,12 @@ class Housekeeper:
         return self._store is not None
 
     async def _work(self) -> None:
-        steps: list[Callable[[Store], Awaitable[None]]] = [self._expire, self._finish_deletes, self._overdue]
+        steps: list[Callable[[Store], Awaitable[None]]] = [
+            self._expire,
+            self._finish_deletes,
+            self._overdue,
+            self._forget_keys,
+        ]
         while True:
             for step in steps:
                 try:
@@ -85,6 +94,13 @@ class Housekeeper:
             if state.actor is not None:
                 await cluster.call(registry, "suspect", state.session_id, state.actor, timeout=10.0)
             await cluster.call(registry, "ensure", state.session_id, timeout=10.0)
+
+    async def _forget_keys(self, store: Store) -> None:
+        """Idempotency keys are kept for a day; looked at once in ten minutes."""
+        now = wall_ms()
+        if now >= self._keys_due:
+            await store.forget_keys(now - KEY_MS)
+            self._keys_due = now + 600_000
 
     async def _opened(self) -> Store:
         if self._store is None:

@@ -73,7 +73,9 @@ class InterviewActor:
         if journal is None:
             from actors.cluster import own_node_id
             from actors.journal import NodeJournal
+            from orchestrator import logs
 
+            logs.configure()
             node = own_node_id()
             journal = NodeJournal(node)
             self._warming = asyncio.get_running_loop().create_task(journal.connect())

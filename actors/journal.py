@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors import cluster
 from actors.clock import wall_ms
+from orchestrator import logs
 from orchestrator.errors import OrchestratorError, OutcomeUnknown, Retryable, Unavailable
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft, Snapshot
@@ -64,6 +65,7 @@ class JournalActor:
     """The journal of one node. Errors are returned as values."""
 
     def __init__(self, name: str) -> None:
+        logs.configure()
         self._name = name
         self._store: Store | None = None
         self._opening = asyncio.Lock()

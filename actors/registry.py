@@ -18,6 +18,7 @@ from actors import cluster
 from actors.clock import wall_ms
 from actors.interview import Activation, DeactivationReason
 from actors.pool import WarmPool
+from orchestrator import logs
 from orchestrator.errors import ClusterFull, NotFound, OrchestratorError, Retryable, Unavailable
 from orchestrator.interview.snapshot import Snapshot
 from orchestrator.session import Reply, state_of
@@ -56,6 +57,7 @@ class Registry:
     """The supervisor. Errors are returned as values."""
 
     def __init__(self, name: str) -> None:
+        logs.configure()
         self._name = name
         self._settings = get_settings()
         self._store: Store | None = None

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from actors.clock import wall_ms
-from api import errors
+from api import errors, openapi
+from api.headers import only_known_parameters
 from api.limits import RequestLimits
 from api.routes import jobs, operations, sessions
 from orchestrator import __version__
@@ -48,7 +49,8 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     errors.install(app)
     app.add_middleware(RequestLimits)
     for module in (sessions, jobs, operations):
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
+    openapi.install(app)
     return app
 
 

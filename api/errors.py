@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from api.security import authenticated
 from orchestrator import errors
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,10 @@ async def on_orchestrator_error(request: Request, error: Exception) -> Response:
 
 async def on_bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    try:
+        await authenticated(request)  # a body is read before the caller is known
+    except errors.Unauthorized as unauthorized:
+        return await on_orchestrator_error(request, unauthorized)
     found = [_sentence(e) for e in error.errors()]
     detail = " ".join(e["detail"] for e in found[:5]) or "The request is not valid."
     return problem(request, 400, detail, "invalid_input", errors=found[:100])

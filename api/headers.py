@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 
 from orchestrator.errors import InvalidInput
 from orchestrator.session import Reply
@@ -24,6 +25,19 @@ async def idempotency_key(
     if not _KEY.match(key):
         raise InvalidInput("Idempotency-Key must be 1 to 255 visible ASCII characters without spaces.")
     return key
+
+
+async def only_known_parameters(request: Request) -> None:
+    """Refuse query parameters that the call does not take, so that a typing error is not ignored."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute):
+        return
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+            shown = name.encode("utf-8", "replace").decode()[:100]
+            raise InvalidInput.at(f"/{shown}", f"{shown} is not a query parameter of this call; {takes}.")
 
 
 async def required_key(key: Annotated[str | None, Depends(idempotency_key)]) -> str:

@@ -38,8 +38,6 @@ class RequestLimits:
             await send(message)
 
         limit = CREATE_BYTES if scope["path"].endswith("/create") else OTHER_BYTES
-        if scope["path"].endswith("/jobs") or "/jobs/" in scope["path"]:
-            limit = CREATE_BYTES
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             await _too_large(send_with_id, limit, request_id)

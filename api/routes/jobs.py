@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from actors.clock import wall_ms
 from api import schemas
+from api.headers import CommandId
 from api.routes.sessions import Client
 from api.security import Staff
 from orchestrator.errors import InvalidInput, NotFound, StateConflict
@@ -18,8 +20,12 @@ router = APIRouter(prefix="/api/parallel_interview/jobs", tags=["jobs"])
 
 
 @router.post("")
-async def create_job(body: schemas.JobBody, client: Client, caller: Staff) -> dict[str, Any]:
+async def create_job(
+    body: schemas.JobBody, client: Client, caller: Staff, key: CommandId, response: Response
+) -> dict[str, Any]:
     """A new question bank. The same bank again is a success that changes nothing."""
+    if key is not None and await client.store.remember_key(caller.principal, key, _hash(body), wall_ms()):
+        response.headers["Idempotency-Replayed"] = "true"
     job = _job(body.job_id, body, iso(wall_ms()))
     if not await client.store.put_job(job, create=True):
         known = await client.store.get_job(body.job_id)
@@ -77,6 +83,10 @@ def _job(job_id: str, body: schemas.JobFields, now: str | None) -> dict[str, Any
         "created_at": now,
         "updated_at": now,
     }
+
+
+def _hash(body: schemas.JobBody) -> str:
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
 
 
 def _unknown(job_id: str) -> NotFound:

@@ -126,19 +126,20 @@ async def start(
     client: Client,
     caller: Participant,
     key: CommandId,
+    version: IfMatch,
     body: schemas.EmptyBody | None = None,
 ) -> Response:
     """Open the first question."""
-    return session_answer(await client.send(session_id, commands.Start(), caller, key))
+    return session_answer(await client.send(session_id, commands.Start(), caller, key, version))
 
 
 @router.post("/session/{session_id}/answer")
 async def answer(
-    session_id: str, body: schemas.AnswerBody, client: Client, caller: Participant, key: CommandId
+    session_id: str, body: schemas.AnswerBody, client: Client, caller: Participant, key: CommandId, version: IfMatch
 ) -> Response:
     """Answer the open question; the next one opens, or the session completes."""
     command = commands.Answer(body.question_index, body.answer, body.language)
-    return session_answer(await client.send(session_id, command, caller, key))
+    return session_answer(await client.send(session_id, command, caller, key, version))
 
 
 @router.put("/session/{session_id}/draft")
@@ -205,10 +206,10 @@ async def extend(
 
 @router.post("/session/{session_id}/consent")
 async def consent(
-    session_id: str, body: schemas.ConsentBody, client: Client, caller: Participant, key: CommandId
+    session_id: str, body: schemas.ConsentBody, client: Client, caller: Participant, key: CommandId, version: IfMatch
 ) -> Response:
     """The candidate agrees to the privacy policy."""
-    return session_answer(await client.send(session_id, commands.Consent(body.policy), caller, key))
+    return session_answer(await client.send(session_id, commands.Consent(body.policy), caller, key, version))
 
 
 @router.post("/session/{session_id}/link")
@@ -218,10 +219,11 @@ async def link(
     client: Client,
     caller: Staff,
     key: CommandId,
+    version: IfMatch,
     body: schemas.EmptyBody | None = None,
 ) -> Response:
     """A new candidate link; older ones stop working."""
-    reply = await client.send(session_id, commands.NewLink(), caller, key)
+    reply = await client.send(session_id, commands.NewLink(), caller, key, version)
     state = await client.read(session_id)
     token = candidate_token(client.store.secret, session_id, state.link_generation)
     return session_answer(reply, candidate_token=token, links=_links(request, session_id, token))

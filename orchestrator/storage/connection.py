@@ -22,7 +22,7 @@ from pymongo.errors import (
 )
 from pymongo.write_concern import WriteConcern
 
-from orchestrator.errors import InvalidInput, OutcomeUnknown, Unavailable
+from orchestrator.errors import InvalidInput, OrchestratorError, OutcomeUnknown, Unavailable
 
 DURABLE = WriteConcern(w="majority", j=True)
 
@@ -51,7 +51,7 @@ async def guarded(timeout_seconds: float, *, writing: bool) -> AsyncIterator[Non
     try:
         async with asyncio.timeout(timeout_seconds):
             yield
-    except (DuplicateKeyError, InvalidInput):
+    except (DuplicateKeyError, OrchestratorError):
         raise
     except (InvalidDocument, DocumentTooLarge, BSONError, OverflowError) as error:
         raise InvalidInput(f"The content cannot be stored: {type(error).__name__}.") from error

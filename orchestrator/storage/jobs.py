@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
+from orchestrator.errors import CommandIdReused
 from orchestrator.storage.connection import guarded
 
 Job = dict[str, Any]
@@ -30,6 +32,27 @@ class JobStore:
             except DuplicateKeyError:
                 return False
         return True
+
+    async def remember_key(self, principal: str, key: str, body_hash: str, now: int) -> bool:
+        """Keep an idempotency key of a call that makes no session. True: it was known, with this body.
+
+        Raises CommandIdReused if it came with another one. `now` in ms; see forget_keys.
+        """
+        name = hashlib.sha256(f"{principal}\0{key}".encode()).hexdigest()
+        async with guarded(self._timeout, writing=True):
+            try:
+                await self._db.keys.insert_one({"_id": name, "body": body_hash, "at": now})
+            except DuplicateKeyError:
+                known = await self._db.keys.find_one({"_id": name})
+                if known is not None and known["body"] != body_hash:
+                    raise CommandIdReused("This Idempotency-Key was used with another body.") from None
+                return True
+        return False
+
+    async def forget_keys(self, before: int) -> None:
+        """Drop the keys kept since before a time (ms)."""
+        async with guarded(self._timeout, writing=True):
+            await self._db.keys.delete_many({"at": {"$lt": before}})
 
     async def get_job(self, job_id: str) -> Job | None:
         async with guarded(self._timeout, writing=False):
