@@ -49,7 +49,7 @@ from orchestrator.interview.view import session_view
 from orchestrator.journal import Collision
 from orchestrator.session import Reply, Request, Session, delete_request, state_of
 from orchestrator.settings import Settings
-from orchestrator.storage import Store
+from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
 

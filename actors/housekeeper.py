@@ -19,7 +19,7 @@ from orchestrator.interview.state import GRACE_MS, snapshot_of
 from orchestrator.session import Request, Session
 
 if TYPE_CHECKING:
-    from orchestrator.storage import Store
+    from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from orchestrator.interview.snapshot import Draft, Snapshot
 from orchestrator.journal import Appended, Collision, Loaded
 
 if TYPE_CHECKING:
-    from orchestrator.storage import Store
+    from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
 

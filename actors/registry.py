@@ -25,7 +25,7 @@ from orchestrator.session import Reply, state_of
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
-    from orchestrator.storage import Store
+    from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
 

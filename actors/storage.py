@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.errors import Unavailable
 from orchestrator.settings import get_settings
-from orchestrator.storage import Store
+from orchestrator.storage.store import Store
 
 
 async def open_store() -> Store:

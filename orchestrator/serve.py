@@ -107,6 +107,7 @@ class Supervisor:
     database: EmbeddedServer | None = None
     ray: Child | None = None
     listener: socket.socket | None = None
+    dashboard: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     """What the children are given beside our own environment: where the database and Ray are."""
 
@@ -165,12 +166,15 @@ class Supervisor:
             RAY_AUTH_TOKEN_PATH=str(self._ray_token()),
             RAY_USAGE_STATS_ENABLED="0",
             RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on every system: keep to loopback, take no other node in
+            REPORTER_UPDATE_INTERVAL_MS="10000",  # the dashboard looks at every process; 200 of them take a while
+            RAY_task_events_report_interval_ms="3000",
             RAY_maximum_gcs_destroyed_actor_cached_count="1000",
         )
         self.ray = Child("ray", lambda: self._spawn(_ray_command(port, dashboard, temp, self.settings), "ray.log"))
         self.ray.ensure()
         say("ray", f"local, started at 127.0.0.1:{port}")
-        say("dashboard", f"http://127.0.0.1:{dashboard} (token in {self._ray_token()})")
+        self.dashboard = f"http://127.0.0.1:{dashboard}"
+        say("dashboard", f"{self.dashboard} (token in {self._ray_token()})")
 
     def _ray_token(self) -> Path:
         path = self.data_dir / "ray-token"
@@ -247,6 +251,7 @@ class Supervisor:
         note = {
             "pid": os.getpid(),
             "url": self.url,
+            "dashboard": self.dashboard,
             "environment": self.environment,
             "ray_pid": self.ray.process.pid if self.ray and self.ray.process else None,
             "database_pid": self.database.pid if self.database else None,

@@ -1,5 +1,1 @@
 """MongoDB through motor. Nothing outside this package imports a database driver."""
-
-from orchestrator.storage.store import Store
-
-__all__ = ["Store"]

@@ -53,7 +53,7 @@ async def guarded(timeout_seconds: float, *, writing: bool) -> AsyncIterator[Non
             yield
     except (DuplicateKeyError, OrchestratorError):
         raise
-    except (InvalidDocument, DocumentTooLarge, BSONError, OverflowError) as error:
+    except (InvalidDocument, DocumentTooLarge, BSONError, OverflowError, UnicodeError) as error:
         raise InvalidInput(f"The content cannot be stored: {type(error).__name__}.") from error
     except ServerSelectionTimeoutError as error:
         raise Unavailable("The database cannot be reached; try again soon.", retry_after=1) from error

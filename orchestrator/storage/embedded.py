@@ -116,7 +116,7 @@ def free_port() -> int:
 
 
 def die_with_parent() -> None:
-    """In a child before exec: have the kernel end it when its parent dies."""
+    """In a child before exec: have the kernel end it when its parent dies, or the thread that started it."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == 1:
         os._exit(1)
