@@ -21,13 +21,10 @@ class Candidate:
     acknowledged: dict[int, str] = field(default_factory=dict)
 
     async def create(self, questions: int = 3, **changes: Any) -> dict[str, Any]:
-        body = {
-            "name": "Ada Lovelace",
-            "email": "ada@example.com",
-            "questions": [f"Question {i}?" for i in range(questions)],
-            **changes,
-        }
-        answer = await self.call("POST", "/create", json={k: v for k, v in body.items() if v is not None})
+        body: dict[str, Any] = {"name": "Ada Lovelace", "email": "ada@example.com", **changes}
+        if questions:
+            body["questions"] = [f"Question {i}?" for i in range(questions)]
+        answer = await self.call("POST", "/create", json=body)
         self.session_id = answer["session_id"]
         return answer
 
