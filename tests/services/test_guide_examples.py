@@ -10,42 +10,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 import pytest
 
+from tests.servers import ROOT, cannot_run, serving
+
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
-ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "tests" / "fixtures" / "guide"
 PORT = 8005
 URL = f"http://localhost:{PORT}"
 API = f"{URL}/api/parallel_interview"
 NODE_DIR = Path.home() / ".cache" / "parallel-interview" / "node"
-READY_SECONDS = 120.0
-STOP_SECONDS = 20.0
 EXAMPLE_SECONDS = 60.0
-
-
-def _cannot_run(reason: str) -> NoReturn:
-    """Skip, and say why; in CI, where nothing is allowed to be missing, fail."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _port_taken() -> bool:
@@ -54,69 +38,13 @@ def _port_taken() -> bool:
         return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
-def _serve_command() -> list[str]:
-    script = Path(sys.executable).parent / "parallel-interview"
-    if script.exists():
-        return [str(script)]
-    return [sys.executable, "-c", "from orchestrator.cli import main; main()"]
-
-
-def _serve_environment(data_dir: Path) -> dict[str, str]:
-    """Ours, without anything that would point the service at other servers or ask for a key."""
-    ours = ("INTERVIEW_", "MONGODB_", "LIVEKIT_", "RAY_")
-    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return env | {
-        "INTERVIEW_DATA_DIR": str(data_dir),
-        "INTERVIEW_DASHBOARD_PORT": str(_free_port()),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
-
-
-def _wait_ready(server: subprocess.Popen[bytes], log: Path) -> None:
-    give_up = time.monotonic() + READY_SECONDS
-    while time.monotonic() < give_up:
-        if server.poll() is not None:
-            break
-        try:
-            if httpx.get(f"{URL}/readyz", timeout=5).is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    state = "ended" if server.poll() is not None else f"was not ready after {READY_SECONDS:.0f} s"
-    pytest.fail(f"serve {state}:\n{log.read_text(errors='replace')[-4000:]}")
-
-
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    server.send_signal(signal.SIGTERM)
-    try:
-        server.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait(5)
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`parallel-interview serve` on the guide's port, with an embedded database and a local Ray."""
+    """`parallel-interview serve` on the guide's port."""
     if _port_taken():
-        pytest.skip(f"port {PORT}, which the guide's examples use, is taken")
-    base = tmp_path_factory.mktemp("guide")
-    log = base / "serve.log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [*_serve_command(), "serve", "--port", str(PORT)],
-            cwd=base,
-            env=_serve_environment(base / "data"),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait_ready(server, log)
-            yield URL
-        finally:
-            _stop(server)
+        cannot_run(f"port {PORT}, which the guide's examples use, is taken")
+    with serving(tmp_path_factory.mktemp("guide"), PORT):
+        yield URL
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +69,9 @@ def axios_modules() -> Path:
         try:
             done = subprocess.run(install, check=False, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:
-            _cannot_run("npm could not install axios within 120 s")
+            cannot_run("npm could not install axios within 120 s")
         if done.returncode:
-            _cannot_run(f"npm could not install axios: {done.stderr[-500:]}")
+            cannot_run(f"npm could not install axios: {done.stderr[-500:]}")
     return modules
 
 
@@ -156,7 +84,7 @@ def _run(command: list[str], env: dict[str, str]) -> str:
 def _bash(script: Path, env: dict[str, str]) -> list[dict[str, Any]]:
     """Run a script that must not fail anywhere; the JSON documents it printed."""
     if shutil.which("curl") is None or shutil.which("bash") is None:
-        _cannot_run("curl and bash are not installed, and the guide's shell examples need them")
+        cannot_run("curl and bash are not installed, and the guide's shell examples need them")
     text = _run(["bash", "-e", "-o", "pipefail", str(script)], env).strip()
     documents: list[dict[str, Any]] = []
     while text:
