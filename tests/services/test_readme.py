@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic import AliasChoices
 
 from orchestrator.settings import Settings
 from tests.servers import ROOT, serving
@@ -68,7 +69,7 @@ def test_every_setting_is_in_the_table() -> None:
     listed = set(re.findall(r"^\| `([A-Z_]+)`", README, re.MULTILINE))
     for name, setting in Settings.model_fields.items():
         alias = setting.validation_alias
-        env = str(alias.choices[0]) if alias is not None and not isinstance(alias, str) else f"INTERVIEW_{name.upper()}"
+        env = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"INTERVIEW_{name.upper()}"
         if not env.startswith("LIVEKIT_"):
             assert env in listed, env
 
