@@ -10,6 +10,7 @@ A command keeps its identity through every resend, so a call that failed althoug
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -57,6 +58,9 @@ COMMAND_SECONDS = 3.5
 SUSPECT_SECONDS = 2.0
 START_CALL_SECONDS = 15.0
 MAX_HOLDERS = 10_000
+MAX_RECENT = 1_000
+RECENT_SECONDS = 1.0
+"""Actors save snapshots sooner than this after a change."""
 
 
 class InterviewClient:
@@ -69,6 +73,7 @@ class InterviewClient:
         self._registry: Any = None
         self._alive: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._recent: dict[str, tuple[int, float]] = {}
 
     @classmethod
     async def connect(cls, settings: Settings) -> InterviewClient:
@@ -119,7 +124,12 @@ class InterviewClient:
         Raises what `decide` raises, NotFound, StaleVersion, or a Retryable within 4 s.
         """
         request = Request(command, caller, wall_ms(), command_id, if_match)
-        return await self._until_executed(session_id, request)
+        reply = await self._until_executed(session_id, request)
+        self._recent.pop(session_id, None)
+        self._recent[session_id] = (reply.version, _loop_time())
+        if len(self._recent) > MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
+        return reply
 
     async def draft(
         self, session_id: str, index: int, text: str, revision: int | None, caller: Caller
@@ -150,6 +160,20 @@ class InterviewClient:
         self._spawn(self._end_actor(session_id))
 
     # Queries
+
+    async def catch_up(self) -> None:
+        """Bring the snapshots of what was changed here a moment ago up to date, so that lists show it."""
+        since = _loop_time() - RECENT_SECONDS
+        self._recent = {s: (version, at) for s, (version, at) in self._recent.items() if at >= since}
+        if not self._recent:
+            return
+        stored = await self.store.versions(list(self._recent))
+        behind = [s for s, (version, _) in self._recent.items() if stored.get(s, version) < version]
+        await asyncio.gather(*(self._bring_forward(s) for s in behind))
+
+    async def _bring_forward(self, session_id: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self.store.save_snapshot(snapshot_of(await self.read(session_id)))
 
     async def read(self, session_id: str) -> State:
         """The state of a session as stored: a snapshot and the entries after it. Raises NotFound."""

@@ -16,6 +16,7 @@ router = APIRouter(tags=["operations"])
 @router.get("/api/parallel_interview/stats")
 async def stats(client: Client, caller: Staff) -> dict[str, Any]:
     """Sessions by state and end reason, and what the cluster holds."""
+    await client.catch_up()
     stored = await client.store.stats()
     actors = await client.actor_counts()
     states, ends = stored["by_status"], stored["by_end_reason"]

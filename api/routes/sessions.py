@@ -73,6 +73,7 @@ async def list_sessions(
 ) -> dict[str, Any]:
     """Sessions, newest first, a page at a time."""
     before = _read_cursor(client.store.secret, cursor) if cursor is not None else None
+    await client.catch_up()
     found = await client.store.list_snapshots(status=status, job_id=job_id, email=email, limit=limit + 1, before=before)
     page, more = found[:limit], len(found) > limit
     now = wall_ms()

@@ -40,6 +40,12 @@ class SnapshotQueries:
         order = [("created_at", DESCENDING), ("session_id", DESCENDING)]
         return await self._find(query, order, limit)
 
+    async def versions(self, session_ids: list[str]) -> dict[str, int]:
+        """The version that each session's snapshot has."""
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.snapshots.find({"_id": {"$in": session_ids}}, {"version": 1}).to_list(None)
+        return {document["_id"]: document["version"] for document in found}
+
     async def count_snapshots(
         self, *, status: str | None = None, job_id: str | None = None, email: str | None = None
     ) -> int:

@@ -283,6 +283,7 @@ async def test_snapshots_arrive_out_of_order(store: Store) -> None:
     assert not await store.save_snapshot(replace(snapshot, seq=9, state='{"n": 0}'))
     [kept] = await store.list_snapshots()
     assert (kept.seq, kept.state) == (9, '{"n": 9}')
+    assert await store.versions(["s1", "nobody"]) == {"s1": kept.version}
 
 
 async def test_a_save_never_makes_a_snapshot(store: Store) -> None:

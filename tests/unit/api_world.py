@@ -93,6 +93,9 @@ class MemoryClient:
             raise NotFound.session(session_id)
         return self.states[session_id]
 
+    async def catch_up(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 
