@@ -71,11 +71,12 @@ class InterviewActor:
     ) -> None:
         self._warming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if journal is None:
-            from actors.cluster import own_node_id
+            from actors.cluster import own_node_id, raise_priority
             from actors.journal import NodeJournal
             from orchestrator import logs
 
             logs.configure()
+            raise_priority(5)
             node = own_node_id()
             journal = NodeJournal(node)
             self._warming = asyncio.get_running_loop().create_task(journal.connect())

@@ -66,6 +66,7 @@ class JournalActor:
 
     def __init__(self, name: str) -> None:
         logs.configure()
+        cluster.raise_priority(0)
         self._name = name
         self._store: Store | None = None
         self._opening = asyncio.Lock()

@@ -63,10 +63,11 @@ class WarmPool:
             raise ClusterFull("No actor was free in time; try again soon.", retry_after=2) from None
 
     def refill(self) -> None:
-        """Start what is missing, within the limit of starts at a time."""
+        """Start what is missing: as many at a time as may be while somebody waits, else one by one."""
         waiting = sum(not w.done() for w in self._waiting)
         missing = self._wanted + waiting - len(self._ready) - len(self._starting)
-        for _ in range(min(missing, self._at_once - len(self._starting))):
+        at_once = self._at_once if waiting else 1
+        for _ in range(min(missing, at_once - len(self._starting))):
             task = asyncio.get_running_loop().create_task(self._start_one())
             self._starting.add(task)
             task.add_done_callback(self._started)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import secrets
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from actors.interview import Activation, DeactivationReason
 from actors.pool import WarmPool
 from orchestrator import logs
 from orchestrator.errors import ClusterFull, NotFound, OrchestratorError, Retryable, Unavailable
-from orchestrator.interview.snapshot import Snapshot
 from orchestrator.session import Reply, state_of
 from orchestrator.settings import get_settings
 
@@ -58,6 +56,7 @@ class Registry:
 
     def __init__(self, name: str) -> None:
         logs.configure()
+        cluster.raise_priority(0)
         self._name = name
         self._settings = get_settings()
         self._store: Store | None = None
@@ -292,9 +291,7 @@ class Registry:
         """Activate sessions in progress that nobody holds, soonest deadline first, a few at a time."""
         store = await self._opened()
         held = self._live.keys() | self._activating.keys()
-        orphans: OrderedDict[str, Snapshot] = OrderedDict(
-            (s.session_id, s) for s in await store.in_progress(10_000) if s.session_id not in held
-        )
+        orphans = [session_id for session_id in await store.in_progress(10_000) if session_id not in held]
         slots = asyncio.Semaphore(RECOVER_AT_ONCE)
 
         async def recover_one(session_id: str) -> None:
@@ -302,7 +299,7 @@ class Registry:
                 if session_id not in self._live and session_id not in self._activating:
                     await self._reactivate(session_id, "recovered")
 
-        await asyncio.gather(*(recover_one(s) for s, o in orphans.items() if o.status_detail != "parked"))
+        await asyncio.gather(*map(recover_one, orphans))
 
     async def _free_places(self) -> int:
         """Interview actors that could be started now, by what Ray said at most a second ago."""

@@ -46,6 +46,7 @@ WARM_SECONDS = 60.0
 SETTLE_SECONDS = 0.4
 STIR_ANSWERS = 3
 LIVE_EVERY_SECONDS = 10.0
+LIVE_SETTLE_SECONDS = 5.0
 NEVER_SECONDS = 7200
 
 
@@ -391,6 +392,7 @@ class Bench:
         """A full cluster has no room for a warm pool: that is no reason not to measure it."""
         with contextlib.suppress(SystemExit):
             await self._wait_warm()
+        await asyncio.sleep(LIVE_SETTLE_SECONDS)
 
     # -- results
 

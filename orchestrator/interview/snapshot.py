@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A session's state after event `seq`, and the fields that lists and sweeps filter on. Times in ms."""
+    """A session's state after event `seq`, and the fields that lists and sweeps filter on. Times in ms.
+
+    `deadline` is set only while a clock runs and `expires_at` only before the start, so that a sweep needs one
+    field, and an index on it, to find what is due.
+    """
 
     session_id: str
     seq: int

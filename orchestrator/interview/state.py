@@ -200,7 +200,7 @@ def snapshot_of(state: State) -> Snapshot:
         job_id=state.job_id,
         email=state.candidate.email.casefold(),
         created_at=state.created_at,
-        expires_at=state.expires_at,
+        expires_at=state.expires_at if state.status == "initialized" else None,
         scheduled_at=state.scheduled_at,
         end_reason=state.end_reason,
         duration=state.duration_ms,

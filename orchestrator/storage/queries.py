@@ -54,17 +54,21 @@ class SnapshotQueries:
 
     async def overdue(self, now: int, limit: int) -> list[Snapshot]:
         """Sessions in progress whose deadline was before `now` (ms)."""
-        query = {"status": "in_progress", "deadline": {"$gt": 0, "$lt": now}}
+        query = {"deadline": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("deadline", ASCENDING)], limit)
 
-    async def in_progress(self, limit: int) -> list[Snapshot]:
-        """Sessions in progress, soonest deadline first; those without one last."""
-        found = await self._find({"status": "in_progress"}, [("deadline", ASCENDING)], limit)
-        return sorted(found, key=lambda s: (s.deadline is None, s.deadline or 0))
+    async def in_progress(self, limit: int) -> list[str]:
+        """Ids of sessions in progress that are not parked, soonest deadline first; those without one last."""
+        fields = {"deadline": 1, "status_detail": 1}
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"status": "in_progress"}, fields).limit(limit).to_list(None)
+        running = [s for s in found if s["status_detail"] != "parked"]
+        running.sort(key=lambda s: (s["deadline"] is None, s["deadline"] or 0))
+        return [s["_id"] for s in running]
 
     async def expired(self, now: int, limit: int) -> list[Snapshot]:
         """Sessions that were never started and should have been by `now` (ms)."""
-        query = {"status": "initialized", "expires_at": {"$gt": 0, "$lt": now}}
+        query = {"expires_at": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("expires_at", ASCENDING)], limit)
 
     async def stats(self) -> dict[str, Any]:

@@ -398,7 +398,8 @@ async def test_sweeps_find_what_is_due(store: Store) -> None:
     await store.insert_snapshot(a_snapshot("gone", T0, expires_at=T0 + 10))
     await store.insert_snapshot(a_snapshot("waiting", T0, expires_at=None))
     assert [s.session_id for s in await store.overdue(T0 + 15, 10)] == ["late"]
-    assert [s.session_id for s in await store.in_progress(10)] == ["late", "later", "paused"]
+    await store.insert_snapshot(a_snapshot("parked", T0, **running, status_detail="parked"))
+    assert await store.in_progress(10) == ["late", "later", "paused"]
     assert [s.session_id for s in await store.expired(T0 + 15, 10)] == ["gone"]
 
 

@@ -83,18 +83,20 @@ class Cluster:
             raise cluster.ActorGone("gone")
 
 
-def test_the_pool_fills_a_few_at_a_time_and_each_actor_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pool_fills_one_by_one_and_each_actor_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = Cluster(monkeypatch)
 
     async def scenario(_: Callable[[], int]) -> None:
         pool = WarmPool(ray.start, wanted=4, at_once=2)
         pool.refill()
         await asyncio.sleep(10)
-        assert (pool.ready, pool.starting, ray.most_at_once) == (4, 0, 2)
+        assert (pool.ready, pool.starting, ray.most_at_once) == (4, 0, 1)
         taken = [await pool.take(1) for _ in range(4)]
         assert len({name for name, _ in taken}) == 4
         await asyncio.sleep(10)
         assert pool.ready == 4
+        await asyncio.gather(*(pool.take(10) for _ in range(8)))
+        assert ray.most_at_once == 2, "who waits is worth more than the calm of the others"
 
     run_virtual(scenario)
 
