@@ -166,9 +166,9 @@ class Supervisor:
             RAY_AUTH_TOKEN_PATH=str(self._ray_token()),
             RAY_USAGE_STATS_ENABLED="0",
             RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on every system: keep to loopback, take no other node in
-            # What Ray reports of every process takes a third of a core with 200 of them at its own pace.
-            REPORTER_UPDATE_INTERVAL_MS="15000",
-            RAY_metrics_report_interval_ms="30000",
+            # Reading the figures of 200 processes stops them all for a moment; once a minute is enough for a dashboard.
+            REPORTER_UPDATE_INTERVAL_MS="60000",
+            RAY_metrics_report_interval_ms="60000",
             RAY_task_events_report_interval_ms="3000",
             RAY_maximum_gcs_destroyed_actor_cached_count="1000",
         )
