@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CREATE_BYTES = 4 * 2**20
 OTHER_BYTES = 2**20
+DRAIN_BYTES = 16 * 2**20
 ANSWER_BYTES = 64 * 2**10
 """Of UTF-8 text; checked again in the schema, since JSON escapes make the body longer than the text."""
 
@@ -40,6 +41,7 @@ class RequestLimits:
         limit = CREATE_BYTES if scope["path"].endswith("/create") else OTHER_BYTES
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
+            await _drain(receive)
             await _too_large(send_with_id, limit, request_id)
             return
         if scope["method"] in ("GET", "HEAD") or b"transfer-encoding" not in headers:
@@ -54,6 +56,8 @@ class RequestLimits:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > limit:
+                if more:
+                    await _drain(receive)
                 await _too_large(send_with_id, limit, request_id)
                 return
         await self._app(scope, _replay(bytes(body), receive), send_with_id)
@@ -70,6 +74,16 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replayed
+
+
+async def _drain(receive: Receive) -> None:
+    """Read on for a while and forget it: a client that is still sending would not see an answer."""
+    left = DRAIN_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
 
 
 async def _too_large(send: Send, limit: int, request_id: str) -> None:

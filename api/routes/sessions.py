@@ -16,7 +16,7 @@ from actors.clock import wall_ms
 from api import schemas
 from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modified, session_answer
 from api.security import Participant, Staff, candidate_token
-from orchestrator.errors import InvalidInput, NotFound
+from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
 from orchestrator.interview.decide import conflict
 from orchestrator.interview.state import State, load_state
@@ -239,6 +239,8 @@ async def token(
     body: schemas.TokenBody | None = None,
 ) -> dict[str, Any]:
     """A fresh LiveKit token, while the session is not completed."""
+    if body is not None and body.role == "observer" and caller.role != "staff":
+        raise Forbidden("An observer's token is for staff.")
     state: State = await client.read(session_id)
     if state.status == "completed":
         raise conflict(state, "The interview has ended; there is no room to join.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -266,3 +267,12 @@ async def test_unknown_things_are_404(candidate: Candidate) -> None:
             assert answer.status_code in (404, 405), (session_id, what, answer.text)
     await candidate.call("GET", "/jobs/nothing", status=404)
     await candidate.call("POST", "/create", status=404, json={"name": "A", "email": "a@b.co", "job_id": "no-such-job"})
+
+
+async def test_a_body_that_never_ends_is_413(candidate: Candidate) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(96):
+            yield b"x" * 2**16
+
+    checked(await candidate.http.post("/create", content=chunks()), 413)
+    checked(await candidate.http.post("/create", content=b"x" * (5 * 2**20)), 413)

@@ -90,3 +90,11 @@ def test_tokens_of_another_secret_are_not_ours() -> None:
     token = candidate_token(b"o" * 32, "id", 1)
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(token, token_key(SECRET), algorithms=["HS256"])
+
+
+async def test_an_observers_token_is_for_staff() -> None:
+    async with api(key="k3y") as (http, _):
+        made = await make(http, **KEY)
+        url, observer = f"{BASE}/session/{made['session_id']}/token", {"role": "observer"}
+        assert (await http.post(url, json=observer, headers=KEY)).status_code == 200
+        assert (await http.post(url, json=observer, headers=_bearer(made["candidate_token"]))).status_code == 403
