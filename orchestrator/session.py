@@ -195,7 +195,10 @@ class Session:
         if self.fenced:
             raise Fenced("A newer owner holds this session.", session_id=self.state.session_id)
         if self._pending is not None:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             await self._write(self._pending, now)
+            now += round((loop.time() - began) * 1000)  # nothing was durable while it was under way
         since = self.blocked_since
         if since is None:
             return

@@ -159,6 +159,25 @@ def test_a_lost_reply_is_settled_by_itself() -> None:
     run_virtual(scenario)
 
 
+def test_the_time_until_the_repeat_has_landed_is_credited() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        world.journal.faults = ["away"]
+        sent = clock()
+        assert isinstance(await world.send(Answer(0, "x")), OrchestratorError)
+        world.journal.slow = 3.0
+        while not (await world.stored()).answers:
+            await asyncio.sleep(0.1)
+        landed = clock()
+        await asyncio.sleep(5)
+        [credit] = (await world.stored()).ledger
+        assert credit.cause == "storage_unavailable"
+        assert landed - sent - 200 <= credit.ms <= landed - sent + 3500
+
+    run_virtual(scenario)
+
+
 def test_a_released_session_can_be_taken_by_another() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -44,9 +45,12 @@ class MemoryJournal:
     drafts: dict[tuple[str, int], Draft] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     appends: int = 0
+    slow: float = 0.0
+    """Seconds that every append takes."""
 
     async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
         self.appends += 1
+        await asyncio.sleep(self.slow)
         fault = self.faults.pop(0) if self.faults else None
         if fault == "away":
             raise OutcomeUnknown("away")
