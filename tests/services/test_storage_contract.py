@@ -22,7 +22,7 @@ from orchestrator.interview.state import State, snapshot_of
 from orchestrator.journal import Appended, Collision
 from orchestrator.session import Request, Session, delete_request, state_of
 from orchestrator.storage.store import Store
-from tests.servers import MONGO_SERVERS, MongoServer, mongo_server, proxy_to
+from tests.servers import MONGO_SERVERS, FerretDB, MongoServer, mongo_server, proxy_to
 from tests.unit.world import STAFF, T0, first_entry
 
 pytestmark = pytest.mark.services
@@ -357,7 +357,9 @@ async def test_a_draft_gives_way_to_newer_ones_only(store: Store) -> None:
     assert (await loaded(store)).draft == replace(draft, epoch=2, revision=6, text="six")
 
 
-async def test_drafts_sent_together_leave_the_highest(store: Store) -> None:
+async def test_drafts_sent_together_leave_the_highest(store: Store, server: MongoServer) -> None:
+    if isinstance(server, FerretDB):
+        pytest.skip("FerretDB 1.24 on SQLite lets several replace the same version of a document at once")
     drafts = [Draft("s1", 0, 1, n, str(n), T0) for n in range(1, 9)]
     await asyncio.gather(*(eventually(lambda d=d: store.save_draft(d)) for d in drafts))
     assert (await store._draft("s1")).text == "8"  # type: ignore[union-attr]
