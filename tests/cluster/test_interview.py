@@ -113,16 +113,16 @@ async def test_the_clock_stops_and_goes_on(candidate: Candidate) -> None:
     paused = (await candidate.post("pause", {"reason": "fire alarm"}))["session"]
     assert paused["status_detail"] == "paused" and paused["current_question"]["deadline"] is None
     await candidate.answer(0, "x", status=409)
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(2.5)
     resumed = (await candidate.post("resume"))["session"]["current_question"]
     left = paused["current_question"]["remaining_seconds"]
-    assert abs(resumed["remaining_seconds"] - left) < 0.2
+    assert abs(resumed["remaining_seconds"] - left) < 1.5
     more = {"seconds": 45, "reason": "alarm"}
     await candidate.post("extend", more, status=400)
     extended = await candidate.post("extend", more, headers={"Idempotency-Key": "e1"})
     again = await candidate.post("extend", more, headers={"Idempotency-Key": "e1"})
     assert extended["session"]["version"] == again["session"]["version"]
-    assert again["session"]["current_question"]["remaining_seconds"] == pytest.approx(left + 45, abs=1)
+    assert again["session"]["current_question"]["remaining_seconds"] == pytest.approx(left + 45, abs=2)
 
 
 async def test_a_question_that_runs_out_takes_its_draft(candidate: Candidate) -> None:
@@ -132,8 +132,10 @@ async def test_a_question_that_runs_out_takes_its_draft(candidate: Candidate) ->
     assert checked(await candidate.request("PUT", "/draft", json=body), 200)["saved"] is True
     lower = checked(await candidate.request("PUT", "/draft", json={**body, "revision": 2}), 200)
     assert (lower["saved"], lower["revision"]) == (False, 3)
-    await asyncio.sleep(7.5)
     session = await candidate.session()
+    while session["current_question_count"] == 0:
+        await asyncio.sleep(0.1)
+        session = await candidate.session()
     [expired] = session["answers"]
     assert (expired["answer"], expired["source"], expired["elapsed_seconds"]) == ("half an ans", "draft", 5)
     assert session["current_question"]["index"] == 1
