@@ -16,13 +16,15 @@ import hmac
 import logging
 import secrets
 import uuid
+from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from actors import cluster
 from actors.clock import wall_ms
 from actors.interview import Activation
 from actors.registry import Placement
+from orchestrator import faults
 from orchestrator.errors import (
     InvalidInput,
     Moved,
@@ -45,8 +47,8 @@ from orchestrator.interview.commands import (
 from orchestrator.interview.decide import check_same_body, created
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
-from orchestrator.interview.state import State, dump_state, snapshot_of
-from orchestrator.interview.view import session_view
+from orchestrator.interview.state import State, dump_state, load_state, snapshot_of
+from orchestrator.interview.view import iso, session_view
 from orchestrator.journal import Collision
 from orchestrator.session import Reply, Request, Session, delete_request, state_of
 from orchestrator.settings import Settings
@@ -54,9 +56,12 @@ from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 COMMAND_SECONDS = 3.5
 SUSPECT_SECONDS = 2.0
 START_CALL_SECONDS = 15.0
+RECOVER_SECONDS = 60.0
 MAX_HOLDERS = 10_000
 MAX_RECENT = 1_000
 RECENT_SECONDS = 1.0
@@ -125,6 +130,7 @@ class InterviewClient:
         """
         request = Request(command, caller, wall_ms(), command_id, if_match)
         reply = await self._until_executed(session_id, request)
+        faults.step("front_end.reply", session_id)
         self._recent.pop(session_id, None)
         self._recent[session_id] = (reply.version, _loop_time())
         if len(self._recent) > MAX_RECENT:
@@ -196,7 +202,8 @@ class InterviewClient:
     async def cluster(self) -> dict[str, Any]:
         """Live and warm actors, capacity, and the nodes."""
         status = await self._registry_call("status", timeout=3.0)
-        placements = status.pop("placements")
+        placements, draining = status.pop("placements"), status.pop("draining")
+        parked = [load_state(snapshot.state) for snapshot in await self.store.parked(100)]
         nodes = [
             {
                 "node": n.node_id,
@@ -204,10 +211,34 @@ class InterviewClient:
                 "alive": n.alive,
                 "cpu": n.cpu,
                 "memory_bytes": n.memory,
+                "draining": n.node_id in draining,
+                "live_on_draining": draining.get(n.node_id),
             }
             for n in await cluster.nodes()
         ]
-        return {**status, "sessions_held": len(placements), "nodes": nodes}
+        return {
+            **status,
+            "sessions_held": len(placements),
+            "parked": [{"session_id": s.session_id, "reason": s.parked, "since": iso(s.parked_since)} for s in parked],
+            "nodes": nodes,
+        }
+
+    async def drain(self, node: str, draining: bool) -> int | None:
+        """Empty a node of interviews, or take it into use again: the interviews still on it, None if it is in use.
+
+        `node` is a node's id or its beginning. Raises NotFound, InvalidInput if several begin so, or a Retryable.
+        """
+        found = [n.node_id for n in await cluster.nodes() if n.alive and n.node_id.startswith(node)]
+        if not found:
+            raise NotFound(f"There is no live node {node[:64]!r}.")
+        if len(found) > 1:
+            raise InvalidInput.at("/node", f"{len(found)} nodes begin with {node[:64]!r}; give more of the id.")
+        await self._registry_call("drain", found[0], draining, timeout=5.0)
+        return (await self._registry_call("status", timeout=3.0))["draining"].get(found[0])
+
+    async def recover(self, dry_run: bool) -> dict[str, str]:
+        """Take up sessions in progress that nobody holds: what became of each, by its id."""
+        return await self._registry_call("recover", dry_run, timeout=RECOVER_SECONDS)
 
     async def ready(self) -> dict[str, bool]:
         """Whether MongoDB and Ray answer now."""
@@ -306,10 +337,15 @@ class InterviewClient:
         """One call to an actor; after 2 s without an answer the Registry is told to look at it."""
         label = f"interview {session_id}: {_what(method, args)}"
         left = max(0.1, give_up - _loop_time())
+        since = wall_ms()
         task = asyncio.ensure_future(cluster.call(handle, method, *args, label=label, timeout=left))
         done, _ = await asyncio.wait({task}, timeout=min(SUSPECT_SECONDS, left))
         if not done:
-            self._spawn(self._tell_registry(session_id, name))
+            suspicion = self._spawn(self._suspect(session_id, name, since))
+            await asyncio.wait({task, suspicion}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and suspicion.result():
+                task.cancel()
+                raise cluster.ActorSilent("The session has moved; the command is sent again.", retry_after=1)
         return await task
 
     async def _before_resend(self, session_id: str, error: Retryable, give_up: float) -> None:
@@ -321,11 +357,13 @@ class InterviewClient:
             ) from error
         await asyncio.sleep(0.02)
 
-    async def _tell_registry(self, session_id: str, name: str) -> None:
+    async def _suspect(self, session_id: str, name: str, since: int) -> bool:
+        """Have the Registry look at a silent actor. True: somebody else holds its session now."""
         try:
-            await self._registry_call("suspect", session_id, name, timeout=5.0)
+            return await self._registry_call("suspect", session_id, name, since, timeout=10.0)
         except OrchestratorError as error:
             log.info("the registry could not be told", extra={"reason": error.code})
+            return False
 
     async def _end_actor(self, session_id: str) -> None:
         try:
@@ -387,10 +425,11 @@ class InterviewClient:
                 log.debug("no proof of life written", extra={"reason": error.code})
             await asyncio.sleep(1.0)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _loop_time() -> float:

@@ -17,12 +17,15 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.util.metrics import Counter, Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.errors import OrchestratorError, Retryable
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 
 REGISTRY = "Registry"
 HOUSEKEEPER = "Housekeeper"
+JOURNAL_PREFIX = "JournalActor-"
 SYSTEM_ACTOR_MEMORY = 256 * 2**20
 
 
@@ -157,6 +161,32 @@ def kill(actor: ActorHandle) -> None:
         log.debug("the actor was gone already")
 
 
+def restart(actor: ActorHandle) -> None:
+    """End a process that does not answer; Ray starts the actor again, if it may."""
+    with contextlib.suppress(RayError):
+        ray.kill(actor, no_restart=False)
+
+
+def exit_process() -> None:
+    """End this actor's own process, for good."""
+    os._exit(0)
+
+
+def count(name: str, description: str, **tags: str) -> None:
+    """Add one to a counter that Ray's dashboard and Prometheus show."""
+    _metric(Counter, name, description, tuple(tags)).inc(1, tags)
+
+
+def gauge(name: str, description: str, value: float) -> None:
+    """Set a figure that Ray's dashboard and Prometheus show."""
+    _metric(Gauge, name, description, ()).set(value)
+
+
+@lru_cache
+def _metric(kind: Any, name: str, description: str, tags: tuple[str, ...]) -> Any:
+    return kind(name, description=description, tag_keys=tags)
+
+
 async def nodes() -> list[Node]:
     """Every node that Ray knows of."""
     found = await asyncio.to_thread(ray.nodes)
@@ -172,10 +202,10 @@ async def nodes() -> list[Node]:
     ]
 
 
-async def free_resources() -> tuple[float, float]:
-    """What is declared free in the whole cluster: (cpu in cores, memory in bytes)."""
-    free = await asyncio.to_thread(ray.available_resources)
-    return float(free.get("CPU", 0)), float(free.get("memory", 0))
+async def free_resources() -> dict[str, tuple[float, float]]:
+    """What is declared free on each live node, by its id: (cpu in cores, memory in bytes)."""
+    free = await asyncio.to_thread(available_resources_per_node)
+    return {node: (float(has.get("CPU", 0)), float(has.get("memory", 0))) for node, has in free.items()}
 
 
 @lru_cache
@@ -185,21 +215,20 @@ def _interview_class() -> Any:
     return ray.remote(InterviewActor)
 
 
-def start_interview_actor(name: str, cpus: float, memory: int) -> ActorHandle:
-    """Start one actor for one interview, anywhere in the cluster. Returns before it is up."""
-    return (
-        _interview_class()
-        .options(
-            name=name,
-            lifetime="detached",
-            num_cpus=cpus,
-            memory=memory,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=100,
-        )
-        .remote(name)
-    )
+def start_interview_actor(name: str, cpus: float, memory: int, avoid: Collection[str] = ()) -> ActorHandle:
+    """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up."""
+    options: dict[str, Any] = {
+        "name": name,
+        "lifetime": "detached",
+        "num_cpus": cpus,
+        "memory": memory,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "max_concurrency": 100,
+    }
+    if avoid:
+        options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
+    return _interview_class().options(**options).remote(name)
 
 
 async def ensure_registry() -> ActorHandle:
@@ -220,7 +249,7 @@ async def ensure_journal(node_id: str) -> ActorHandle:
     """The JournalActor of one node, started there if there is none."""
     from actors.journal import JournalActor
 
-    return await _ensure(JournalActor, f"JournalActor-{node_id[:12]}", 0.1, node_id=node_id)
+    return await _ensure(JournalActor, f"{JOURNAL_PREFIX}{node_id[:12]}", 0.1, node_id=node_id)
 
 
 async def _ensure(actor_class: type, name: str, cpus: float, node_id: str | None = None) -> ActorHandle:

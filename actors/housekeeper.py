@@ -1,43 +1,60 @@
 """Housekeeper: everything periodic, one in the cluster, every step idempotent.
 
-A step that fails is tried again in the next round and never stops the others.
+Each step has a round of its own; one that fails or takes long is tried again and never stops the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from actors import cluster
 from actors.clock import wall_ms
+from actors.watchdog import Watchdog
 from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.interview.commands import SYSTEM, Expire
-from orchestrator.interview.state import GRACE_MS, snapshot_of
+from orchestrator.interview.commands import SYSTEM, Abandon, Command, Expire
+from orchestrator.interview.snapshot import Snapshot
+from orchestrator.interview.state import GRACE_MS, State, snapshot_of
 from orchestrator.session import Request, Session
+from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
     from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-ROUND_SECONDS = 2.0
-OVERDUE_MS = 3_000
+OVERDUE_MS = 1_000
+"""A timer that is this late, after its deadline and the grace, did not fire."""
+AT_ONCE = 16
 BATCH = 200
 KEY_MS = 24 * 3600 * 1000
+LATE_CALL_SECONDS = 10.0
 
 
 class Housekeeper:
-    """Sweeps: overdue sessions, sessions that expired before their start, deletes that were cut short."""
+    """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
+    parked, keys and nodes that are gone; and a look at the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
         self._name = name
         self._store: Store | None = None
-        self._keys_due = 0
-        self._main = asyncio.get_running_loop().create_task(self._work())
+        self._opening = asyncio.Lock()
+        self._watchdog = Watchdog()
+        steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
+            (self._overdue, 1.0),
+            (self._expire, 2.0),
+            (self._abandon, 2.0),
+            (self._finish_deletes, 2.0),
+            (self._watch_system_actors, 2.0),
+            (self._count_parked, 10.0),
+            (self._forget, 600.0),
+        ]
+        loop = asyncio.get_running_loop()
+        self._rounds = [loop.create_task(self._repeat(step, pause)) for step, pause in steps]
 
     def __repr__(self) -> str:
         return self._name
@@ -45,66 +62,112 @@ class Housekeeper:
     async def ping(self) -> bool:
         return self._store is not None
 
-    async def _work(self) -> None:
-        steps: list[Callable[[Store], Awaitable[None]]] = [
-            self._expire,
-            self._finish_deletes,
-            self._overdue,
-            self._forget_keys,
-        ]
+    async def _repeat(self, step: Callable[[], Awaitable[None]], pause: float) -> None:
         while True:
-            for step in steps:
-                try:
-                    await step(await self._opened())
-                except OrchestratorError as error:
-                    log.debug("sweep failed", extra={"step": step.__name__, "reason": error.code})
-                except Exception:
-                    log.exception("sweep failed", extra={"step": step.__name__})
-            await asyncio.sleep(ROUND_SECONDS)
-
-    async def _expire(self, store: Store) -> None:
-        """End sessions that were never started in time."""
-        now = wall_ms()
-        for snapshot in await store.expired(now, BATCH):
             try:
-                session = await Session.load(store, snapshot.session_id)
-                await session.execute(Request(Expire(), SYSTEM, now), now)
-            except NotFound:
-                continue
-            await store.save_snapshot(snapshot_of(session.state))
+                await step()
+            except OrchestratorError as error:
+                log.debug("sweep failed", extra={"step": step.__name__, "reason": error.code})
+            except Exception:
+                log.exception("sweep failed", extra={"step": step.__name__})
+            await asyncio.sleep(pause)
 
-    async def _finish_deletes(self, store: Store) -> None:
+    async def _overdue(self) -> None:
+        """Sessions in progress whose timer should have fired: have the Registry look at who holds them."""
+        store = await self._opened()
+        due = await store.overdue(wall_ms() - GRACE_MS - OVERDUE_MS, BATCH)
+        await _each(self._look_at_overdue, due)
+
+    async def _look_at_overdue(self, snapshot: Snapshot) -> None:
+        store = await self._opened()
+        state = (await Session.load(store, snapshot.session_id)).state
+        due_at = state.due_at
+        if due_at is None or not state.is_overdue(wall_ms() - OVERDUE_MS):
+            await store.save_snapshot(snapshot_of(state))  # the one that was found is old
+            return
+        log.warning("overdue", extra={"session_id": state.session_id, "epoch": state.epoch})
+        if state.actor is not None:
+            await self._ask_registry("suspect", state.session_id, state.actor, due_at)
+        await self._ask_registry("ensure", state.session_id)
+
+    async def _expire(self) -> None:
+        """End sessions that were never started in time."""
+        store = await self._opened()
+        found = await store.expired(wall_ms(), BATCH)
+        await _each(lambda snapshot: self._run(snapshot.session_id, Expire()), found)
+
+    async def _abandon(self) -> None:
+        """End interviews whose candidate has given no sign since the start."""
+        after = get_settings().abandon_after
+        if after is None:
+            return
+        after_ms = round(after * 1000)
+        store = await self._opened()
+
+        async def abandon(session_id: str) -> None:
+            state = await self._run(session_id, Abandon(after_ms))
+            if state.status == "completed":
+                await self._ask_registry("end", session_id)
+
+        await _each(abandon, await store.unseen(wall_ms() - after_ms, BATCH))
+
+    async def _run(self, session_id: str, command: Command) -> State:
+        """Run a command by optimistic append, whoever holds the session, and keep its snapshot up to date."""
+        store, now = await self._opened(), wall_ms()
+        session = await Session.load(store, session_id)
+        await session.execute(Request(command, SYSTEM, now), now)
+        await store.save_snapshot(snapshot_of(session.state))
+        return session.state
+
+    async def _finish_deletes(self) -> None:
+        store = await self._opened()
         for session_id in await store.tombstones_unfinished(BATCH):
             await store.erase(session_id)
 
-    async def _overdue(self, store: Store) -> None:
-        """Sessions in progress whose timer should have fired: have the Registry look at who holds them."""
-        registry = None
-        for snapshot in await store.overdue(wall_ms() - GRACE_MS - OVERDUE_MS, BATCH):
-            registry = registry or await cluster.ensure_registry()
-            try:
-                session = await Session.load(store, snapshot.session_id)
-            except NotFound:
-                continue
-            state = session.state
-            if not state.is_overdue(wall_ms() - OVERDUE_MS):
-                await store.save_snapshot(snapshot_of(state))
-                continue
-            log.warning("overdue", extra={"session_id": state.session_id, "epoch": state.epoch})
-            if state.actor is not None:
-                await cluster.call(registry, "suspect", state.session_id, state.actor, timeout=10.0)
-            await cluster.call(registry, "ensure", state.session_id, timeout=10.0)
+    async def _watch_system_actors(self) -> None:
+        """The Registry is made if there is none; hung ones are started again."""
+        await self._watchdog.look(cluster.REGISTRY, await cluster.ensure_registry())
+        for name in await cluster.names():
+            handle = await cluster.find(name) if name.startswith(cluster.JOURNAL_PREFIX) else None
+            if handle is not None:
+                await self._watchdog.look(name, handle)
 
-    async def _forget_keys(self, store: Store) -> None:
-        """Idempotency keys are kept for a day; looked at once in ten minutes."""
-        now = wall_ms()
-        if now >= self._keys_due:
-            await store.forget_keys(now - KEY_MS)
-            self._keys_due = now + 600_000
+    async def _count_parked(self) -> None:
+        parked = await (await self._opened()).parked(10_000)
+        cluster.gauge("interview_parked_sessions", "Sessions whose activation was given up.", len(parked))
+
+    async def _forget(self) -> None:
+        """Idempotency keys are kept for a day, and drains as long as their node is there."""
+        store = await self._opened()
+        await store.forget_keys(wall_ms() - KEY_MS)
+        alive = {node.node_id for node in await cluster.nodes() if node.alive}
+        for node in await store.draining_nodes() - alive:
+            await store.set_draining(node, False)
+
+    async def _ask_registry(self, method: str, *args: Any) -> Any:
+        return await cluster.call(await cluster.ensure_registry(), method, *args, timeout=LATE_CALL_SECONDS)
 
     async def _opened(self) -> Store:
         if self._store is None:
-            from actors.storage import open_store
+            async with self._opening:
+                if self._store is None:
+                    from actors.storage import open_store
 
-            self._store = await open_store()
+                    self._store = await open_store()
         return self._store
+
+
+async def _each(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> None:
+    """Do the work for each item, some at a time; one that fails does not stop the others."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(item: Any) -> None:
+        async with slots:
+            try:
+                await work(item)
+            except NotFound:
+                return
+            except OrchestratorError as error:
+                log.debug("one of a sweep failed", extra={"reason": error.code})
+
+    await asyncio.gather(*map(one, items))

@@ -6,6 +6,9 @@ storage failures is in `orchestrator.session`. This module imports neither a dat
 or LiveKit client, because its memory is paid once per candidate.
 
     warm ──run──> activating ──> holding ──completed, released, fenced──> done
+
+Time that the process itself has lost (stopped, or its loop blocked) is credited as soon as it runs again, and
+it then looks whether somebody has taken its session over. A fenced actor that nobody ends, ends itself.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from actors.clock import wall_ms
+from orchestrator import faults
 from orchestrator.errors import Fenced, Moved, NotFound, OrchestratorError, Retryable
 from orchestrator.interview.commands import SYSTEM, Activate, Deactivate, Expire, Start
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import load_state, snapshot_of
-from orchestrator.journal import Journal
+from orchestrator.journal import WatchedJournal
 from orchestrator.session import DraftSaved, Reply, Request, Session
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,11 @@ RETRY_SECONDS = 0.5
 LINGER_SECONDS = 0.5
 SNAPSHOT_SECONDS = 0.25
 REPLY_SECONDS = 0.02
+TICK_SECONDS = 1.0
+STALL_SECONDS = 1.0
+"""A loop that wakes this much too late has kept somebody waiting: the time is given back."""
+EXIT_SECONDS = 5.0
+"""As a rule the Registry ends an actor that is done; one that it cannot reach ends itself after this."""
 
 
 class DeactivationReason(Enum):
@@ -44,7 +53,17 @@ class DeactivationReason(Enum):
     DELETED = "deleted"
     RELEASED = "released"
     FENCED = "fenced"
+    PARKED = "parked"
     REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What an actor holds: the newest epoch tells two that claim one session apart. No session: it is warm."""
+
+    session_id: str | None
+    epoch: int
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +86,19 @@ class InterviewActor:
     """One live interview. Errors are returned as values."""
 
     def __init__(
-        self, name: str, journal: Journal | None = None, node: str = "", clock: Callable[[], int] = wall_ms
+        self, name: str, journal: WatchedJournal | None = None, node: str = "", clock: Callable[[], int] = wall_ms
     ) -> None:
         self._warming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._exit: Callable[[], None] = _stay
         if journal is None:
-            from actors.cluster import own_node_id, raise_priority
+            from actors import cluster
             from actors.journal import NodeJournal
             from orchestrator import logs
 
             logs.configure()
-            raise_priority(5)
-            node = own_node_id()
+            cluster.raise_priority(5)
+            node = cluster.own_node_id()
+            self._exit = cluster.exit_process
             journal = NodeJournal(node)
             self._warming = asyncio.get_running_loop().create_task(journal.connect())
         else:
@@ -94,17 +115,15 @@ class InterviewActor:
         self._releasing = False
         self._calls = 0
         self._saver = SnapshotSaver(self._save_snapshot)
+        self._watches: list[asyncio.Task[None]] = []
 
     def __repr__(self) -> str:
         return self._name
 
-    async def ping(self) -> str | None:
-        """The session this actor holds, or None while it is warm."""
+    async def ping(self) -> Holding:
+        """What this actor holds, once it is up."""
         await self._warming
-        return self._session_id
-
-    async def node(self) -> str:
-        return self._node
+        return Holding(self._session_id, self._session.state.epoch if self._session else 0, self._node)
 
     async def run(self, activation: Activation) -> DeactivationReason:
         """Take a session and hold it. Returns only when the actor has let it go; can be joined."""
@@ -133,19 +152,29 @@ class InterviewActor:
         """Keep the text in progress of the open question."""
         return await self._serve(session_id, lambda s: s.save_draft(index, text, revision, received_at))
 
-    async def release(self, reason: str) -> None:
-        """Hand the session over: no new commands, finish the append under way, let go."""
-        self._releasing = True
+    async def release(self, reason: str) -> OrchestratorError | None:
+        """Hand the session over: no new commands, finish the append under way, let go.
+
+        While that cannot be made durable nobody else could take the session, so it is kept, with the error.
+        """
         session = self._session
-        if session is None:
-            return
-        async with session.lock:
-            with contextlib.suppress(OrchestratorError):
+        if session is None or self._is_done():
+            return None
+        self._releasing = True
+        faults.step("release.before", session.state.session_id)
+        try:
+            async with session.lock:
                 now = self._clock()
                 await session.execute(Request(Deactivate(reason), SYSTEM, now), now)
+        except OrchestratorError as error:
+            self._releasing = False
+            self._note_loss(error)
+            return error
+        faults.step("release.after", session.state.session_id)
         with contextlib.suppress(OrchestratorError):
             await self._save_snapshot()
         self._finish(DeactivationReason.RELEASED)
+        return None
 
     async def _serve(self, session_id: str, work: Callable[[Session], Awaitable[T]]) -> T | OrchestratorError:
         self._calls += 1
@@ -160,6 +189,7 @@ class InterviewActor:
                 result = await work(session)
             if session.state is not before:
                 await self._after_change(before.status)
+            faults.step("reply.before", session_id)
             return result
         except OrchestratorError as error:
             self._changed.set()
@@ -193,6 +223,7 @@ class InterviewActor:
             session = Session(self._journal, load_state(activation.state), activation.draft)
         command = Activate(self._name, self._node, activation.cause, activation.silent_since, activation.retry)
         started_before = session.state.status != "initialized"
+        faults.step("activate.before", activation.session_id)
         replayed = await session.activate(command, request, now)
         await session.execute(Request(Expire(), SYSTEM, now), now)
         if request is not None and session.owned and (started_before or not isinstance(request.command, Start)):
@@ -200,7 +231,9 @@ class InterviewActor:
         else:
             role = request.caller.role if request else "system"
             reply = Reply(session.view(now, role), session.state.version, replayed)
+        faults.step("activate.after", activation.session_id)
         self._session = session
+        self._watches = [asyncio.create_task(self._watch_stalls()), asyncio.create_task(self._watch_storage())]
         self._saver.now()
         self._outcome.set_result(reply)
         return session
@@ -230,6 +263,44 @@ class InterviewActor:
                 await asyncio.sleep(RETRY_SECONDS)
         if session.state is not before:
             await self._after_change(before.status)
+
+    async def _watch_stalls(self) -> None:
+        """Notice that this process did not run for a while, or that something blocked its loop."""
+        loop = asyncio.get_running_loop()
+        while not self._is_done():
+            due = loop.time() + TICK_SECONDS
+            await asyncio.sleep(TICK_SECONDS)
+            late = loop.time() - due
+            if late > STALL_SECONDS:
+                log.warning("stalled", extra={"session_id": self._session_id, "seconds": round(late, 1)})
+                await self._came_back(self._clock() - round(late * 1000))
+
+    async def _watch_storage(self) -> None:
+        """Learn of outages in which this interview sent nothing, so that they are credited too."""
+        after = self._clock()
+        while not self._is_done():
+            try:
+                outage = await self._journal.next_outage(after)
+            except OrchestratorError:
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if outage is None or self._session is None:
+                continue
+            after = outage.until
+            if self._session.state.at < outage.until:  # else it was written about since
+                self._session.note_blocked(outage.since)
+                self._changed.set()
+
+    async def _came_back(self, since: int) -> None:
+        session = self._session
+        assert session is not None
+        session.note_blocked(since)
+        try:
+            async with session.lock:
+                await session.confirm()
+        except OrchestratorError as error:
+            self._note_loss(error)
+        self._changed.set()
 
     async def _after_change(self, status_before: str) -> None:
         """Wake the timer and save a snapshot; lists must show a new status at once, so that is awaited."""
@@ -264,15 +335,7 @@ class InterviewActor:
             await asyncio.sleep(LINGER_SECONDS)
             while self._calls:
                 await asyncio.sleep(0.02)
-        deleted = session.state.status == "deleted"
-        refused = not session.owned
-        self._finish(
-            DeactivationReason.DELETED
-            if deleted
-            else DeactivationReason.REFUSED
-            if refused
-            else DeactivationReason.COMPLETED
-        )
+        self._finish(_reason_to_end(session))
 
     def _is_done(self) -> bool:
         return self._finished is not None and self._finished.done()
@@ -280,7 +343,22 @@ class InterviewActor:
     def _finish(self, reason: DeactivationReason) -> None:
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(reason)
+            asyncio.get_running_loop().call_later(EXIT_SECONDS, self._exit)
+            for watch in self._watches:
+                watch.cancel()
         self._changed.set()
+
+
+def _reason_to_end(session: Session) -> DeactivationReason:
+    if session.state.status == "deleted":
+        return DeactivationReason.DELETED
+    if session.owned:
+        return DeactivationReason.COMPLETED
+    return DeactivationReason.PARKED if session.state.parked is not None else DeactivationReason.REFUSED
+
+
+def _stay() -> None:
+    """How an actor that is not a process of its own ends."""
 
 
 class SnapshotSaver:

@@ -1,7 +1,9 @@
 """The node's way to the journal: JournalActor, and the proxy through which owners of sessions see it.
 
 One JournalActor a node, so that connections to MongoDB grow with nodes and not with sessions. It commits
-in groups: while one insert is under way the next batch gathers. It writes the node's proof of life.
+in groups: while one insert is under way the next batch gathers. It writes the node's proof of life, and tells
+the owners of sessions when the storage was away, since the clocks of those who did nothing meanwhile stand
+still too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from orchestrator import logs
 from orchestrator.errors import OrchestratorError, OutcomeUnknown, Retryable, Unavailable
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft, Snapshot
-from orchestrator.journal import Appended, Collision, Loaded
+from orchestrator.journal import Appended, Collision, Loaded, Outage
 
 if TYPE_CHECKING:
     from orchestrator.storage.store import Store
@@ -28,6 +30,11 @@ log = logging.getLogger(__name__)
 ALIVE_SECONDS = 1.0
 MAX_BATCH = 200
 CALL_SECONDS = 3.5
+
+OUTAGE_MS = 3_000
+"""The proof of life is written every second: nothing written for so long is more than a hiccup."""
+OUTAGE_POLL_SECONDS = 30.0
+FENCED_WRITES = "interview_fenced_writes"
 
 AppendResult = Appended | Collision | OrchestratorError
 
@@ -61,6 +68,31 @@ class GroupCommit:
                     future.set_result(result)
 
 
+class Outages:
+    """When the storage was last away, from the times at which it was last used with success."""
+
+    def __init__(self) -> None:
+        self.last_success: int | None = None
+        self.last: Outage | None = None
+        self._over = asyncio.Event()
+
+    def success(self, now: int) -> None:
+        """The storage has just done something, at `now` (ms)."""
+        before, self.last_success = self.last_success, now
+        if before is not None and now - before > OUTAGE_MS:
+            self.last = Outage(before, now)
+            log.warning("storage was away", extra={"seconds": (now - before) / 1000})
+            self._over.set()
+            self._over = asyncio.Event()
+
+    async def next(self, after: int) -> Outage | None:
+        """The last outage if it ended after `after` (ms), or the next one; None after a while without one."""
+        if self.last is None or self.last.until <= after:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), OUTAGE_POLL_SECONDS)
+        return self.last if self.last is not None and self.last.until > after else None
+
+
 class JournalActor:
     """The journal of one node. Errors are returned as values."""
 
@@ -72,6 +104,7 @@ class JournalActor:
         self._opening = asyncio.Lock()
         self._commit = GroupCommit(self._write_batch)
         self._node = cluster.own_node_id()
+        self._outages = Outages()
         self._alive = asyncio.get_running_loop().create_task(self._stay_alive())
 
     def __repr__(self) -> str:
@@ -95,17 +128,39 @@ class JournalActor:
     async def save_draft(self, draft: Draft) -> bool | OrchestratorError:
         return await self._answer(lambda store: store.save_draft(draft))
 
+    async def next_outage(self, after: int) -> Outage | None:
+        return await self._outages.next(after)
+
     async def _write_batch(self, batch: list[tuple[Entry, str]]) -> list[AppendResult]:
-        store = await self._opened()
-        if len(batch) > 1:
-            return await store.append_many(batch)
-        return [await store.append(*batch[0])]
+        results = await self._append(batch)
+        for (entry, _), result in zip(batch, results, strict=True):
+            if isinstance(result, Retryable):
+                self._say_since(result)
+            elif isinstance(result, Collision) and result.stored.epoch > entry.epoch:
+                log.warning("fenced write", extra={"session_id": entry.session_id, "epoch": entry.epoch})
+                cluster.count(FENCED_WRITES, "Writes of a replaced owner that the journal refused.")
+        if not all(isinstance(result, Retryable) for result in results):
+            self._outages.success(wall_ms())
+        return results
+
+    async def _append(self, batch: list[tuple[Entry, str]]) -> list[AppendResult]:
+        try:
+            store = await self._opened()
+            return await store.append_many(batch) if len(batch) > 1 else [await store.append(*batch[0])]
+        except OrchestratorError as error:
+            return [error] * len(batch)
 
     async def _answer(self, call: Callable[[Store], Awaitable[Any]]) -> Any:
         try:
             return await call(await self._opened())
         except OrchestratorError as error:
+            self._say_since(error)
             return error
+
+    def _say_since(self, error: OrchestratorError) -> None:
+        """Put into the error since when (ms) the storage cannot be used."""
+        if self._outages.last_success is not None:
+            error.fields.setdefault("since", self._outages.last_success)
 
     async def _opened(self) -> Store:
         if self._store is None:
@@ -113,13 +168,16 @@ class JournalActor:
                 if self._store is None:
                     from actors.storage import open_store
 
-                    self._store = await open_store()
+                    store = await open_store()
+                    self._outages.last_success = await store.last_alive(self._node)
+                    self._store = store
         return self._store
 
     async def _stay_alive(self) -> None:
         while True:
             try:
                 await (await self._opened()).alive(self._node, wall_ms())
+                self._outages.success(wall_ms())
             except OrchestratorError as error:
                 log.debug("no proof of life written", extra={"reason": error.code})
             except Exception:
@@ -153,6 +211,11 @@ class NodeJournal:
 
     async def save_draft(self, draft: Draft) -> bool:
         return await self._call("save_draft", draft)
+
+    async def next_outage(self, after: int) -> Outage | None:
+        if self._actor is None:
+            self._actor = await cluster.ensure_journal(self._node_id)
+        return await cluster.call(self._actor, "next_outage", after, timeout=OUTAGE_POLL_SECONDS + 5)
 
     async def _call(self, method: str, *args: Any) -> Any:
         """Every call here may be repeated: appends are known by their digest, saves are conditional."""

@@ -1,5 +1,9 @@
 """WarmPool: actors started ahead, so that an interview starts in milliseconds. Knows nothing of Ray calls
 beyond `cluster.call`; each actor is taken once.
+
+Interviews that lost their actor are urgent: they are served before starts, and a few ready actors are kept in
+reserve for them. No more actors are started than there is room for, so that nobody waits for a place that
+does not exist.
 """
 
 from __future__ import annotations
@@ -8,7 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors import cluster
 from orchestrator.errors import ClusterFull, Retryable
@@ -18,17 +22,46 @@ log = logging.getLogger(__name__)
 START_SECONDS = 30.0
 REFILL_AFTER_SECONDS = 0.3
 """Starting a process takes a core for a while; the interview that was just given an actor goes first."""
+PING_SECONDS = 2.0
+
+
+class Warm(NamedTuple):
+    """An actor that is up and holds nothing."""
+
+    name: str
+    handle: Any
+    node: str
+
+
+Waiters = deque[asyncio.Future[Warm]]
 
 
 class WarmPool:
-    """Keeps `wanted` actors ready, and starts more while somebody waits; `at_once` start at a time."""
+    """Keeps `wanted` actors ready, and starts more while somebody waits; `at_once` start at a time.
 
-    def __init__(self, start: Callable[[], tuple[str, Any]], wanted: int, at_once: int) -> None:
+    `reserve` of them are for the urgent; `room` says how many more could be started, given how many are starting;
+    `usable` whether actors on a node may be used.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], tuple[str, Any]],
+        wanted: int,
+        at_once: int,
+        *,
+        reserve: int = 0,
+        room: Callable[[int], int] = lambda starting: 1_000_000,
+        usable: Callable[[str], bool] = lambda node: True,
+    ) -> None:
         self._start = start
         self._wanted = wanted
         self._at_once = at_once
-        self._ready: deque[tuple[str, Any]] = deque()
-        self._waiting: deque[asyncio.Future[tuple[str, Any]]] = deque()
+        self._reserve = reserve
+        self._room = room
+        self._usable = usable
+        self._ready: deque[Warm] = deque()
+        self._urgent: Waiters = deque()
+        self._waiting: Waiters = deque()
         self._starting: set[asyncio.Task[None]] = set()
 
     @property
@@ -39,24 +72,27 @@ class WarmPool:
     def starting(self) -> int:
         return len(self._starting)
 
-    def add(self, name: str, handle: Any) -> None:
-        """Give an actor that is up to whoever waits longest, or keep it."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result((name, handle))
-                return
-        self._ready.append((name, handle))
+    def add(self, warm: Warm) -> None:
+        """Give an actor that is up to whoever waits longest, the urgent first, or keep it."""
+        if self._usable(warm.node):
+            self._ready.append(warm)
+            self._serve()
+        else:
+            cluster.kill(warm.handle)
 
-    async def take(self, wait_seconds: float) -> tuple[str, Any]:
-        """One warm actor, used from now on. Raises ClusterFull after `wait_seconds`."""
-        if self._ready:
-            taken = self._ready.popleft()
-            asyncio.get_running_loop().call_later(REFILL_AFTER_SECONDS, self.refill)
-            return taken
-        waiter: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+    async def take(self, wait_seconds: float, *, urgent: bool = False) -> Warm:
+        """One warm actor, used from now on. Raises ClusterFull: at once if there is no room, else after the wait."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Warm] = loop.create_future()
+        (self._urgent if urgent else self._waiting).append(waiter)
+        self._serve()
+        if waiter.done():
+            loop.call_later(REFILL_AFTER_SECONDS, self.refill)
+            return waiter.result()
         self.refill()
+        if not urgent and self._is_full():
+            waiter.cancel()
+            raise ClusterFull("Every place for a live interview is taken; try again soon.", retry_after=5)
         try:
             return await asyncio.wait_for(waiter, wait_seconds)
         except TimeoutError:
@@ -64,34 +100,52 @@ class WarmPool:
 
     def refill(self) -> None:
         """Start what is missing: as many at a time as may be while somebody waits, else one by one."""
-        waiting = sum(not w.done() for w in self._waiting)
+        waiting = _active(self._urgent) + _active(self._waiting)
         missing = self._wanted + waiting - len(self._ready) - len(self._starting)
         at_once = self._at_once if waiting else 1
-        for _ in range(min(missing, at_once - len(self._starting))):
+        for _ in range(min(missing, at_once - len(self._starting), self._room(len(self._starting)))):
             task = asyncio.get_running_loop().create_task(self._start_one())
             self._starting.add(task)
             task.add_done_callback(self._started)
 
     async def check(self) -> None:
-        """Ping the ready actors; throw away those that are dead or silent."""
-        for name, handle in list(self._ready):
+        """Ping the ready actors; throw away those that are dead, silent or not to be used any more."""
+        await asyncio.gather(*map(self._check_one, list(self._ready)))
+
+    def _is_full(self) -> bool:
+        """Whether those who wait are more than the actors that are up, starting, or could be started."""
+        starting = len(self._starting)
+        to_come = len(self._ready) + starting + self._room(starting) - self._reserve
+        return _active(self._urgent) + _active(self._waiting) > to_come
+
+    def _serve(self) -> None:
+        for waiters, kept in ((self._urgent, 0), (self._waiting, self._reserve)):
+            while waiters and len(self._ready) > kept:
+                waiter = waiters.popleft()
+                if not waiter.done():
+                    waiter.set_result(self._ready.popleft())
+
+    async def _check_one(self, warm: Warm) -> None:
+        if self._usable(warm.node):
             try:
-                await cluster.call(handle, "ping", timeout=2.0)
-            except Retryable:
-                if (name, handle) in self._ready:
-                    self._ready.remove((name, handle))
-                    cluster.kill(handle)
+                await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
+                return
+            except Retryable as error:
+                log.warning("a warm actor is thrown away", extra={"actor": warm.name, "reason": error.code})
+        if warm in self._ready:
+            self._ready.remove(warm)
+            cluster.kill(warm.handle)
 
     async def _start_one(self) -> None:
         name, handle = self._start()
         try:
-            await cluster.call(handle, "ping", timeout=START_SECONDS)
+            holding = await cluster.call(handle, "ping", timeout=START_SECONDS)
         except Retryable as error:
             log.warning("a warm actor did not come up", extra={"actor": name, "reason": error.code})
             cluster.kill(handle)
             await asyncio.sleep(1)
             return
-        self.add(name, handle)
+        self.add(Warm(name, handle, holding.node))
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starting.discard(task)
@@ -99,3 +153,7 @@ class WarmPool:
             log.warning("a warm actor could not be started", extra={"reason": repr(task.exception())})
             return
         self.refill()
+
+
+def _active(waiters: Waiters) -> int:
+    return sum(not waiter.done() for waiter in waiters)

@@ -1,25 +1,39 @@
 """Registry: activates interviews, supervises them, and keeps a pool of warm actors. One in the cluster.
 
 It holds nothing that cannot be found again: who holds which session is asked of the live actors when it
-starts, and the journal is the only lock. Supervising one interview is one await of its actor's `run`.
+starts, and the journal is the only lock. Supervising one interview is one await of its actor's `run`:
+
+    run ended with ...       the session is ...
+    completed, deleted       done
+    parked, refused          nobody's; staff or the caller decide
+    released, fenced         taken up again, unless the journal names an owner that lives
+    no reason: it died       taken up again, with the time since the last proof of life credited
+
+An actor that hangs raises nothing: a front end or the Housekeeper says `suspect`, and it is pinged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors import cluster
+from actors.capacity import Capacity
 from actors.clock import wall_ms
-from actors.interview import Activation, DeactivationReason
-from actors.pool import WarmPool
+from actors.interview import Activation, DeactivationReason, Holding
+from actors.pool import Warm, WarmPool
+from actors.watchdog import Watchdog
 from orchestrator import logs
-from orchestrator.errors import ClusterFull, NotFound, OrchestratorError, Retryable, Unavailable
-from orchestrator.session import Reply, state_of
+from orchestrator.errors import NotFound, OrchestratorError, Retryable, Unavailable
+from orchestrator.interview.commands import SYSTEM, Park
+from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, State, dump_state, snapshot_of
+from orchestrator.session import Reply, Request, Session, state_of
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
@@ -27,10 +41,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ROUND_SECONDS = 1.0
 PING_SECONDS = 1.0
+ATTEMPT_SECONDS = 3.0
+"""An actor that has not taken a session after this is thrown away for another one."""
 ACTIVATION_SECONDS = 8.0
-RECOVER_AT_ONCE = 4
+URGENT_WAIT_SECONDS = 60.0
+RELEASE_SECONDS = 5.0
+RECOVER_AT_ONCE = 8
 RECOVER_EVERY_SECONDS = 10.0
+ACTOR_PREFIX = "InterviewActor-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +68,7 @@ class Live:
     session_id: str
     actor: str
     handle: Any
-    since: int
+    node: str
 
 
 class Registry:
@@ -62,19 +82,29 @@ class Registry:
         self._store: Store | None = None
         self._live: dict[str, Live] = {}
         self._activating: dict[str, asyncio.Task[Placement | OrchestratorError]] = {}
-        self._supervisors: set[asyncio.Task[None]] = set()
+        self._replacements: dict[str, Warm] = {}
+        self._draining: set[str] = set()
+        self._emptying: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recovering: asyncio.Task[dict[str, str]] | None = None
+        wanted = self._settings.warm_actors
+        self._capacity = Capacity(self._settings.actor_cpus, self._actor_memory)
         self._pool = WarmPool(
-            start=self._start_actor,
-            wanted=self._settings.warm_actors,
-            at_once=max(1, min(os.cpu_count() or 1, 4)),
+            self._start_actor,
+            wanted,
+            max(1, min(os.cpu_count() or 1, 4)),
+            reserve=(wanted + 2) // 4 if wanted > 1 else 0,
+            room=self._capacity.room,
+            usable=lambda node: node not in self._draining,
         )
-        self._free: tuple[float, float] = (0.0, 0.0)
-        self._free_until = 0.0
+        self._watchdog = Watchdog()
         self._ready = asyncio.Event()
-        self._main = asyncio.get_running_loop().create_task(self._recover_then_watch())
+        self._main = asyncio.get_running_loop().create_task(self._start_then_watch())
 
     def __repr__(self) -> str:
         return self._name
+
+    # What front ends and the Housekeeper call
 
     async def ping(self) -> bool:
         return self._ready.is_set()
@@ -108,97 +138,180 @@ class Registry:
             activation = await self._recovery_of(session_id, "recovered")
         except OrchestratorError as error:
             return error
+        live = self._live.get(session_id)
+        if live is not None:
+            return Placement(live.actor, None)
         if activation is None:
             return NotFound("No actor holds this session, and it needs none.", session_id=session_id)
         return await self.activate(activation)
 
-    async def suspect(self, session_id: str, actor: str) -> bool:
-        """A front end got no answer from this actor. Ping it; take its session over if it is hung."""
+    async def suspect(self, session_id: str, actor: str, since: int) -> bool:
+        """This actor has given no sign since `since` (ms). Ping it; take its session over if it is hung.
+
+        True: look again who holds the session.
+        """
         live = self._live.get(session_id)
         if live is None or live.actor != actor:
+            task = self._activating.get(session_id)
+            if task is not None:
+                await asyncio.shield(task)
             return True
-        try:
-            await cluster.call(live.handle, "ping", timeout=1.0)
+        if await self._answers(live):
             return False
-        except cluster.ActorGone:
-            return True
-        except Retryable:
-            log.warning("actor hung", extra={"session_id": session_id, "actor": actor})
-            silent_since = wall_ms() - 3_000
-            self._live.pop(session_id, None)
-            await self._activate_or_error(Activation(session_id, None, "hung", silent_since=silent_since))
-            cluster.kill(live.handle)
-            return True
+        await self._take_over(live, since)
+        return True
 
     async def status(self) -> dict[str, Any]:
         """Live and warm actors, room for more, and the sessions held (ids only)."""
+        await self._capacity.look(self._draining)
+        up = len(self._live) + self._pool.ready + self._pool.starting
         return {
             "live_actors": len(self._live),
             "warm_actors": self._pool.ready,
             "starting_actors": self._pool.starting,
-            "capacity": len(self._live) + self._pool.ready + self._pool.starting + await self._free_places(),
+            "capacity": up + self._capacity.room(self._pool.starting),
             "placements": {live.actor: live.session_id for live in self._live.values()},
+            "draining": {node: len(self._on(node)) for node in self._draining},
         }
 
     async def end(self, session_id: str) -> None:
-        """End the actor of a session that was deleted."""
-        live = self._live.pop(session_id, None)
+        """End the actor of a session that was deleted or completed by somebody else."""
+        live = self._live.get(session_id)
         if live is not None:
+            self._lost(live, "ended")
             cluster.kill(live.handle)
+
+    async def release(self, session_id: str, reason: str) -> OrchestratorError | None:
+        """Have the holder of a session hand it over to a warm actor, which is taken first."""
+        live = self._live.get(session_id)
+        if live is None:
+            return NotFound("No actor holds this session.", session_id=session_id)
+        try:
+            await self._move(live, reason)
+        except OrchestratorError as error:
+            return error
+        return None
+
+    async def drain(self, node: str, draining: bool) -> OrchestratorError | None:
+        """Take no new interviews on a node and hand its live ones over, one by one; or take it into use again."""
+        try:
+            await (await self._opened()).set_draining(node, draining)
+        except OrchestratorError as error:
+            return error
+        (self._draining.add if draining else self._draining.discard)(node)
+        log.warning("node drain", extra={"node": node, "draining": draining})
+        self._empty_draining_nodes()
+        return None
+
+    async def recover(self, dry_run: bool) -> dict[str, str] | OrchestratorError:
+        """Take up every session in progress that nobody holds: what became of each, by its id."""
+        await self._ready.wait()
+        try:
+            if dry_run:
+                return dict.fromkeys(await self._orphans(), "held by nobody")
+            return await self._recover()
+        except OrchestratorError as error:
+            return error
+
+    # Activation
 
     async def _activate_or_error(self, activation: Activation) -> Placement | OrchestratorError:
         try:
             return await self._activate(activation)
         except OrchestratorError as error:
             return error
+        except Exception as error:
+            log.exception("activation failed", extra={"session_id": activation.session_id})
+            return Unavailable(f"The activation failed: {type(error).__name__}.", retry_after=1)
 
     async def _activate(self, activation: Activation) -> Placement:
-        """Try warm actors until one has taken the session; dead or silent ones are thrown away."""
-        give_up = asyncio.get_running_loop().time() + ACTIVATION_SECONDS
+        """Try warm actors until one has taken the session; dead or silent ones are thrown away.
+
+        An interview that takes three actors down before it can be written down that they had it is parked.
+        """
+        loop = asyncio.get_running_loop()
+        urgent = activation.cause != "start"
+        give_up = loop.time() + ACTIVATION_SECONDS
+        attempts = deaths = 0
         while True:
-            name, handle = await self._take_actor()
-            run = asyncio.ensure_future(cluster.call(handle, "run", activation, label=_label(activation), timeout=None))
-            left = max(0.5, give_up - asyncio.get_running_loop().time())
+            warm = self._replacements.pop(activation.session_id, None) or await self._take(urgent)
+            give_up = max(give_up, loop.time() + ATTEMPT_SECONDS) if not attempts else give_up
+            attempts += 1
+            known_good = (urgent or attempts > 1) and await self._is_up(warm)
             try:
-                reply: Reply = await cluster.call(handle, "activated", timeout=left)
+                return await self._give(warm, activation)
             except (cluster.ActorGone, cluster.ActorSilent) as error:
-                run.cancel()
-                cluster.kill(handle)
-                if asyncio.get_running_loop().time() >= give_up:
+                cluster.kill(warm.handle)
+                deaths += known_good and isinstance(error, cluster.ActorGone)
+                if deaths >= MAX_FRUITLESS_ACTIVATIONS:
+                    await self._park(activation, f"{deaths} actors died while they took the session")
+                if loop.time() >= give_up:
                     raise Unavailable("No actor could take the session in time.", retry_after=1) from error
-                continue
             except OrchestratorError:
-                run.cancel()
-                cluster.kill(handle)
+                cluster.kill(warm.handle)
                 raise
-            live = Live(activation.session_id, name, handle, wall_ms())
-            self._live[activation.session_id] = live
-            self._watch(live, run)
-            return Placement(name, reply)
 
-    async def _take_actor(self) -> tuple[str, Any]:
-        if not self._pool.ready and not self._pool.starting and await self._free_places() < 1:
-            raise ClusterFull("Every place for a live interview is taken; try again soon.", retry_after=5)
-        return await self._pool.take(self._settings.start_wait_seconds)
+    async def _take(self, urgent: bool) -> Warm:
+        if not self._pool.ready:
+            await self._capacity.look(self._draining)
+        wait = URGENT_WAIT_SECONDS if urgent else self._settings.start_wait_seconds
+        return await self._pool.take(wait, urgent=urgent)
 
-    def _watch(self, live: Live, run: asyncio.Future[Any]) -> None:
-        task = asyncio.get_running_loop().create_task(self._supervise(live, run))
-        self._supervisors.add(task)
-        task.add_done_callback(self._supervisors.discard)
+    async def _is_up(self, warm: Warm) -> bool:
+        try:
+            await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
+        except Retryable:
+            return False
+        return True
+
+    async def _give(self, warm: Warm, activation: Activation) -> Placement:
+        """Have one actor take the session. Raises what became of it, ActorGone or ActorSilent."""
+        label = f"interview {activation.session_id}: run"
+        run = asyncio.ensure_future(cluster.call(warm.handle, "run", activation, label=label, timeout=None))
+        try:
+            reply: Reply = await cluster.call(warm.handle, "activated", timeout=ATTEMPT_SECONDS)
+        except OrchestratorError:
+            run.cancel()
+            raise
+        live = Live(activation.session_id, warm.name, warm.handle, warm.node)
+        self._live[activation.session_id] = live
+        self._spawn(self._supervise(live, run))
+        cluster.count("interview_activations", "Interviews that an actor has taken, by cause.", cause=activation.cause)
+        return Placement(warm.name, reply)
+
+    async def _park(self, activation: Activation, reason: str) -> None:
+        """Give up a session that kills whoever takes it. One that has not started stays as it is."""
+        store, now = await self._opened(), wall_ms()
+        session = await Session.load(store, activation.session_id)
+        since = activation.silent_since if activation.silent_since is not None else now
+        await session.execute(Request(Park(reason, since), SYSTEM, now), now)
+        if session.state.parked is None:
+            raise Unavailable("No actor could take the session; try again soon.", retry_after=5)
+        await store.save_snapshot(snapshot_of(session.state))
+        log.error("parked", extra={"session_id": activation.session_id, "reason": reason})
+        raise NotFound("The session was parked; no actor could take it.", session_id=activation.session_id)
+
+    # Supervision
 
     async def _supervise(self, live: Live, run: asyncio.Future[Any]) -> None:
         """Await the end of one run, and see to it that a session in progress is held again."""
         reason = await self._end_of(live, run)
-        if self._live.get(live.session_id) is not live:
-            return
+        if self._live.get(live.session_id) is live:
+            word = reason.value if reason is not None else "crash"
+            self._lost(live, word)
+            cluster.kill(live.handle)
+            self._pool.refill()
+            if reason in (None, DeactivationReason.RELEASED, DeactivationReason.FENCED):
+                await self._reactivate(live.session_id, word, live.actor)
+        unused = self._replacements.pop(live.session_id, None)
+        if unused is not None:
+            self._pool.add(unused)
+
+    def _lost(self, live: Live, reason: str) -> None:
+        """An actor holds its session no longer."""
         del self._live[live.session_id]
-        log.info("run ended", extra={"session_id": live.session_id, "reason": reason})
-        cluster.kill(live.handle)
-        self._pool.refill()
-        if reason in (DeactivationReason.COMPLETED, DeactivationReason.DELETED, DeactivationReason.REFUSED):
-            return
-        cause = reason.value if isinstance(reason, DeactivationReason) else "crash"
-        await self._reactivate(live.session_id, cause)
+        log.info("run ended", extra={"session_id": live.session_id, "actor": live.actor, "reason": reason})
+        cluster.count("interview_deactivations", "Interviews that their actor has let go, by reason.", reason=reason)
 
     async def _end_of(self, live: Live, run: asyncio.Future[Any]) -> DeactivationReason | None:
         """Why the run ended; None if the process is dead."""
@@ -211,25 +324,45 @@ class Registry:
                 await asyncio.sleep(0.2)
                 run = asyncio.ensure_future(cluster.call(live.handle, "joined", timeout=None))
 
-    async def _reactivate(self, session_id: str, cause: str) -> None:
+    async def _answers(self, live: Live) -> bool:
+        """Whether an actor answers a ping. One that is dead does too: its supervisor knows."""
+        try:
+            await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+        except cluster.ActorGone:
+            return True
+        except Retryable:
+            return False
+        return True
+
+    async def _take_over(self, live: Live, since: int) -> None:
+        """Activate a hung actor's session in another one, then end the hung one."""
+        if self._live.get(live.session_id) is not live:
+            return
+        self._lost(live, "hung")
+        result = await self.activate(Activation(live.session_id, None, "hung", silent_since=since))
+        cluster.kill(live.handle)
+        if isinstance(result, Retryable):
+            self._spawn(self._reactivate(live.session_id, "hung", live.actor))
+
+    async def _reactivate(self, session_id: str, cause: str, lost: str | None) -> None:
         """Take a session up again after its holder was lost; keep trying while it is in progress."""
         delay = 0.1
-        while True:
-            try:
-                activation = await self._recovery_of(session_id, cause)
-                if activation is None:
-                    return
-                result = await self.activate(activation)
-            except OrchestratorError as error:
-                result = error
-            if not isinstance(result, Retryable):
-                return
+        while isinstance(result := await self._take_up(session_id, cause, lost), Retryable):
             log.warning("not re-activated yet", extra={"session_id": session_id, "reason": result.code})
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 
-    async def _recovery_of(self, session_id: str, cause: str) -> Activation | None:
-        """What a new holder needs; None if the session needs none. Reads the last proof of life."""
+    async def _take_up(self, session_id: str, cause: str, lost: str | None) -> Placement | OrchestratorError | None:
+        """Activate a session that lost its holder. None: it needs no actor, or its owner lives."""
+        try:
+            activation = await self._recovery_of(session_id, cause, lost)
+            return None if activation is None else await self.activate(activation)
+        except OrchestratorError as error:
+            return error
+
+    async def _recovery_of(self, session_id: str, cause: str, lost: str | None = None) -> Activation | None:
+        """What a new holder needs; None if the session needs none, or the owner in the journal lives and is
+        joined. `lost` is the actor that is known to have let it go."""
         store = await self._opened()
         loaded = await store.load(session_id)
         if loaded is None:
@@ -240,10 +373,127 @@ class Registry:
             return None
         if state.status != "in_progress" or state.parked is not None:
             return None
+        if state.actor not in (None, lost) and await self._adopt_owner(state):
+            return None
         silent_since = await store.last_alive(state.node) if state.node else None
-        return Activation(session_id, None, cause, silent_since=silent_since if silent_since is not None else state.at)
+        silent_since = silent_since if silent_since is not None else state.at
+        return Activation(session_id, dump_state(state), cause, None, loaded.draft, silent_since)
 
-    async def _recover_then_watch(self) -> None:
+    # What an earlier Registry left
+
+    async def _adopt(self) -> None:
+        """Ask the actors that an earlier Registry left what they hold; join those, keep the warm ones."""
+        names = [name for name in await cluster.names() if name.startswith(ACTOR_PREFIX)]
+        found = [item for item in await asyncio.gather(*map(self._look_at, names)) if item is not None]
+        newest: dict[str, int] = {}
+        for _, _, holding in found:
+            if holding.session_id is not None:
+                newest[holding.session_id] = max(holding.epoch, newest.get(holding.session_id, 0))
+        for name, handle, holding in found:
+            if holding.session_id is None:
+                self._pool.add(Warm(name, handle, holding.node))
+            elif holding.epoch == newest[holding.session_id]:
+                self._join(name, handle, holding)
+            else:
+                cluster.kill(handle)
+        log.info("registry is up", extra={"actors": len(names), "live": len(self._live)})
+
+    async def _adopt_owner(self, state: State) -> bool:
+        """Join the actor that the journal names as owner, if it lives and holds the session."""
+        assert state.actor is not None
+        found = await self._look_at(state.actor)
+        if found is None or found[2].session_id != state.session_id:
+            return False
+        if state.session_id not in self._live:
+            self._join(*found)
+        return True
+
+    async def _look_at(self, name: str) -> tuple[str, Any, Holding] | None:
+        """What an actor holds; None if it is gone or silent."""
+        handle = await cluster.find(name)
+        if handle is None:
+            return None
+        try:
+            return name, handle, await cluster.call(handle, "ping", timeout=PING_SECONDS)
+        except Retryable:
+            return None
+
+    def _join(self, name: str, handle: Any, holding: Holding) -> None:
+        assert holding.session_id is not None
+        live = Live(holding.session_id, name, handle, holding.node)
+        self._live[live.session_id] = live
+        self._spawn(self._supervise(live, asyncio.ensure_future(cluster.call(handle, "joined", timeout=None))))
+
+    async def _orphans(self) -> list[str]:
+        """Sessions in progress that nobody holds, soonest deadline first."""
+        store = await self._opened()
+        held = self._live.keys() | self._activating.keys()
+        return [session_id for session_id in await store.in_progress(10_000) if session_id not in held]
+
+    async def _recover(self) -> dict[str, str]:
+        """Take the orphans up, a few at a time. One recovery at a time; who comes second shares the result."""
+        if self._recovering is None or self._recovering.done():
+            self._recovering = asyncio.get_running_loop().create_task(self._recover_all())
+        return await asyncio.shield(self._recovering)
+
+    async def _recover_all(self) -> dict[str, str]:
+        slots = asyncio.Semaphore(RECOVER_AT_ONCE)
+
+        async def recover_one(session_id: str) -> tuple[str, str]:
+            async with slots:
+                if session_id in self._live or session_id in self._activating:
+                    return session_id, "held"
+                taken = await self._take_up(session_id, "recovered", None)
+                if isinstance(taken, OrchestratorError):
+                    return session_id, taken.code
+                return session_id, "taken up" if taken else "held" if session_id in self._live else "needs no actor"
+
+        return dict(await asyncio.gather(*map(recover_one, await self._orphans())))
+
+    # Handing over
+
+    def _on(self, node: str) -> list[Live]:
+        return [live for live in self._live.values() if live.node == node]
+
+    def _empty_draining_nodes(self) -> None:
+        for node in self._draining - self._emptying:
+            if self._on(node):
+                self._emptying.add(node)
+                self._spawn(self._empty(node))
+
+    async def _empty(self, node: str) -> None:
+        """Hand the interviews of a node over, one by one. What fails is tried again in the next round."""
+        try:
+            for live in self._on(node):
+                if node in self._draining and self._live.get(live.session_id) is live:
+                    with contextlib.suppress(OrchestratorError):
+                        await self._move(live, "drain")
+        finally:
+            self._emptying.discard(node)
+
+    async def _move(self, live: Live, reason: str) -> None:
+        """Hand one interview over. Raises ClusterFull, or what kept its actor from letting go."""
+        warm = await self._take(urgent=True)
+        if self._live.get(live.session_id) is not live or live.session_id in self._replacements:
+            self._pool.add(warm)
+            return
+        self._replacements[live.session_id] = warm
+        since = wall_ms()
+        try:
+            await cluster.call(live.handle, "release", reason, timeout=RELEASE_SECONDS)
+        except cluster.ActorSilent:
+            await self._take_over(live, since)
+        except cluster.ActorGone:
+            return  # its supervisor takes the replacement
+        except OrchestratorError:
+            unused = self._replacements.pop(live.session_id, None)
+            if unused is not None:
+                self._pool.add(unused)
+            raise
+
+    # The background
+
+    async def _start_then_watch(self) -> None:
         while not self._ready.is_set():
             try:
                 await self._adopt()
@@ -251,64 +501,30 @@ class Registry:
             except Exception as error:
                 log.warning("registry start failed, trying again", extra={"reason": repr(error)})
                 await asyncio.sleep(1)
-        self._pool.refill()
         loop = asyncio.get_running_loop()
-        next_recovery = loop.time()
+        next_recovery, drains_known = loop.time(), False
         while True:
             try:
                 if loop.time() >= next_recovery:
                     next_recovery = loop.time() + RECOVER_EVERY_SECONDS
-                    await self._recover()
+                    self._spawn(self._recover_quietly())
+                    self._spawn(self._watchdog.look(cluster.HOUSEKEEPER, await cluster.ensure_housekeeper()))
+                if not drains_known:
+                    self._draining |= await (await self._opened()).draining_nodes()
+                    drains_known = True
+                await self._capacity.look(self._draining)
                 await self._pool.check()
                 self._pool.refill()
+                self._empty_draining_nodes()
             except OrchestratorError as error:
                 log.debug("registry round failed", extra={"reason": error.code})
             except Exception:
                 log.exception("registry round failed")
-            await asyncio.sleep(PING_SECONDS)
+            await asyncio.sleep(ROUND_SECONDS)
 
-    async def _adopt(self) -> None:
-        """Ask the actors that an earlier Registry left what they hold; join those, end the rest."""
-        names = [name for name in await cluster.names() if name.startswith(ACTOR_PREFIX)]
-        await asyncio.gather(*(self._adopt_one(name) for name in names))
-
-    async def _adopt_one(self, name: str) -> None:
-        handle = await cluster.find(name)
-        if handle is None:
-            return
-        try:
-            session_id = await cluster.call(handle, "ping", timeout=1.0)
-        except Retryable:
-            return
-        if session_id is None:
-            self._pool.add(name, handle)
-            return
-        live = Live(session_id, name, handle, wall_ms())
-        self._live[session_id] = live
-        self._watch(live, asyncio.ensure_future(cluster.call(handle, "joined", timeout=None)))
-
-    async def _recover(self) -> None:
-        """Activate sessions in progress that nobody holds, soonest deadline first, a few at a time."""
-        store = await self._opened()
-        held = self._live.keys() | self._activating.keys()
-        orphans = [session_id for session_id in await store.in_progress(10_000) if session_id not in held]
-        slots = asyncio.Semaphore(RECOVER_AT_ONCE)
-
-        async def recover_one(session_id: str) -> None:
-            async with slots:
-                if session_id not in self._live and session_id not in self._activating:
-                    await self._reactivate(session_id, "recovered")
-
-        await asyncio.gather(*map(recover_one, orphans))
-
-    async def _free_places(self) -> int:
-        """Interview actors that could be started now, by what Ray said at most a second ago."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._free_until:
-            self._free, self._free_until = await cluster.free_resources(), now + 1.0
-        cpu, memory = self._free
-        by_cpu = cpu / self._settings.actor_cpus if self._settings.actor_cpus else memory
-        return max(0, int(min(by_cpu, memory / self._actor_memory)))
+    async def _recover_quietly(self) -> None:
+        with contextlib.suppress(OrchestratorError):
+            await self._recover()
 
     @property
     def _actor_memory(self) -> int:
@@ -316,7 +532,10 @@ class Registry:
 
     def _start_actor(self) -> tuple[str, Any]:
         name = f"{ACTOR_PREFIX}{secrets.token_hex(4)}"
-        return name, cluster.start_interview_actor(name, self._settings.actor_cpus, self._actor_memory)
+        self._capacity.note_start()
+        return name, cluster.start_interview_actor(
+            name, self._settings.actor_cpus, self._actor_memory, frozenset(self._draining)
+        )
 
     async def _opened(self) -> Store:
         if self._store is None:
@@ -325,9 +544,7 @@ class Registry:
             self._store = await open_store()
         return self._store
 
-
-ACTOR_PREFIX = "InterviewActor-"
-
-
-def _label(activation: Activation) -> str:
-    return f"interview {activation.session_id}: run"
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from api.app import create_app
 from orchestrator import logs
 from orchestrator.settings import get_settings
+
+
+class FrontEnd(uvicorn.Server):
+    """A server that says so on /readyz once it has been asked to end; calls under way are finished."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app: Any = self.config.app
+        app.state.draining = True
+        super().handle_exit(sig, frame)
 
 
 def main() -> None:
@@ -23,12 +34,12 @@ def main() -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=4,  # a command has an answer within that time
         timeout_keep_alive=75,  # longer than the pauses of clients, which would else meet a closing connection
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=settings.forwarded_allow_ips or None,
     )
-    uvicorn.Server(config).run([socket.socket(fileno=int(inherited))] if inherited else None)
+    FrontEnd(config).run([socket.socket(fileno=int(inherited))] if inherited else None)
 
 
 if __name__ == "__main__":

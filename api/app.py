@@ -46,6 +46,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
+    app.state.draining = False
     errors.install(app)
     app.add_middleware(RequestLimits)
     for module in (sessions, jobs, operations):

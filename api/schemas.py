@@ -205,6 +205,15 @@ class EmptyBody(Body):
     pass
 
 
+class DrainBody(Body):
+    node: Annotated[str, Field(min_length=4, max_length=100, pattern="^[0-9a-f]+$")]
+    draining: bool = True
+
+
+class RecoverBody(Body):
+    dry_run: bool = False
+
+
 class JobQuestion(Body):
     text: QuestionText
     type: Kind = "text"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import httpx
@@ -46,16 +50,68 @@ def serve(
 
 @app.command()
 def status(url: Url = DEFAULT_URL, api_key: Key = None) -> None:
-    """Show sessions by state, live and warm actors, and the nodes."""
-    headers = {"X-API-Key": api_key} if api_key else {}
-    try:
-        with httpx.Client(base_url=f"{url.rstrip('/')}/api/parallel_interview", headers=headers, timeout=10) as http:
-            stats: dict[str, Any] = _member(http.get("/stats"), "stats")
-            cluster: dict[str, Any] = _member(http.get("/cluster"), "cluster")
-    except httpx.HTTPError as error:
-        typer.echo(f"error: {url} does not answer: {error}", err=True)
-        raise typer.Exit(1) from None
-    Console().print(_status_table(stats, cluster), _node_table(cluster["nodes"]))
+    """Show sessions by state, parked ones with the reason, live and warm actors, and the nodes."""
+    with _service(url, api_key) as http:
+        stats: dict[str, Any] = _member(http.get("/stats"), "stats")
+        cluster: dict[str, Any] = _member(http.get("/cluster"), "cluster")
+    console = Console()
+    console.print(_status_table(stats, cluster), _node_table(cluster["nodes"]))
+    if cluster["parked"]:
+        console.print(_parked_table(cluster["parked"]))
+
+
+@app.command()
+def drain(
+    node: Annotated[str, typer.Option(help="The node's id, or its beginning, as `status` shows it.")],
+    cancel: Annotated[bool, typer.Option(help="Take the node into use again.")] = False,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until no interview is left there.")] = 600,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Hand the live interviews of a node over to others, and place no new ones there.
+
+    Exits with 0 when the node is empty, with 1 when interviews are still there after the wait.
+    """
+    give_up = time.monotonic() + wait
+    shown = -1
+    with _service(url, api_key) as http:
+        while True:
+            answer = http.post("/cluster/drain", json={"node": node, "draining": not cancel})
+            if answer.status_code == 503 and time.monotonic() < give_up:
+                time.sleep(1)
+                continue
+            left: int = _member(answer, "live_interviews")
+            if cancel:
+                typer.echo(f"node {node} is in use again")
+                return
+            if left != shown:
+                typer.echo(f"node {node}: {left} live interviews left")
+                shown = left
+            if left == 0 or time.monotonic() >= give_up:
+                raise typer.Exit(1 if left else 0)
+            time.sleep(0.5)
+
+
+@app.command()
+def recover(
+    dry_run: Annotated[bool, typer.Option(help="Only show them.")] = False,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Take up interviews in progress that no actor holds, soonest deadline first, and show what became of each.
+
+    The Registry does the same by itself when it starts, and every ten seconds.
+    """
+    with _service(url, api_key) as http:
+        answer = http.post("/cluster/recover", json={"dry_run": dry_run}, timeout=90)
+        found: list[dict[str, str]] = _member(answer, "sessions")
+    if not found:
+        typer.echo("every interview in progress is held by an actor")
+        return
+    table = Table("session", "outcome", title="Interviews that nobody held")
+    for session in found:
+        table.add_row(session["session_id"], session["outcome"])
+    Console().print(table)
 
 
 @app.command()
@@ -69,6 +125,18 @@ def demo(
     from orchestrator.demo import run_demo
 
     raise typer.Exit(run_demo(url, candidates, seed, api_key))
+
+
+@contextmanager
+def _service(url: str, api_key: str | None) -> Iterator[httpx.Client]:
+    """A client of the service; a service that does not answer is one clear line and exit code 1."""
+    headers = {"X-API-Key": api_key} if api_key else {}
+    try:
+        with httpx.Client(base_url=f"{url.rstrip('/')}/api/parallel_interview", headers=headers, timeout=10) as http:
+            yield http
+    except httpx.HTTPError as error:
+        typer.echo(f"error: {url} does not answer: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _member(response: httpx.Response, name: str) -> Any:
@@ -90,24 +158,33 @@ def _status_table(stats: dict[str, Any], cluster: dict[str, Any]) -> Table:
     sessions = [
         ("initialized", stats["initialized_sessions"]),
         ("in progress", stats["active_sessions"]),
+        ("parked", stats["parked_sessions"]),
         ("completed", stats["completed_sessions"]),
         ("total", stats["total_sessions"]),
     ]
-    for (state, count), (kind, number) in zip(sessions, actors, strict=True):
+    for (state, count), (kind, number) in zip_longest(sessions, actors, fillvalue=("", "")):
         table.add_row(state, str(count), kind, str(number))
     return table
 
 
 def _node_table(nodes: list[dict[str, Any]]) -> Table:
-    table = Table("node", "address", "alive", "cpu", "memory GiB")
+    table = Table("node", "address", "alive", "draining", "cpu", "memory GiB")
     for node in nodes:
         table.add_row(
             node["node"][:12],
             node["address"],
             "yes" if node["alive"] else "no",
+            f"yes, {node['live_on_draining']} live left" if node["draining"] else "no",
             f"{node['cpu']:g}",
             f"{node['memory_bytes'] / 2**30:.1f}",
         )
+    return table
+
+
+def _parked_table(parked: list[dict[str, Any]]) -> Table:
+    table = Table("session", "since", "reason", title="Parked: staff can start them again or end them")
+    for session in parked:
+        table.add_row(session["session_id"], session["since"], session["reason"])
     return table
 
 

@@ -36,10 +36,19 @@ class Loaded:
     draft: Draft | None
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The storage could not be used from `since` until `until` (both ms)."""
+
+    since: int
+    until: int
+
+
 class Journal(Protocol):
     """Everything that a session's owner needs of the storage.
 
-    Every call raises Unavailable (nothing was written) or OutcomeUnknown (repeat it unchanged).
+    Every call raises Unavailable (nothing was written) or OutcomeUnknown (repeat it unchanged). Where it is known
+    since when (ms) the storage cannot be used, the error says so in its field `since`.
     """
 
     async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision: ...
@@ -51,3 +60,11 @@ class Journal(Protocol):
     async def insert_snapshot(self, snapshot: Snapshot) -> bool: ...
 
     async def save_draft(self, draft: Draft) -> bool: ...
+
+
+class WatchedJournal(Journal, Protocol):
+    """The journal as an actor sees it, which has to know of outages in which it sent nothing itself."""
+
+    async def next_outage(self, after: int) -> Outage | None:
+        """Wait for an outage that ends after `after` (ms) to be over; None if there was none for a while."""
+        ...

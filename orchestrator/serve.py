@@ -33,9 +33,10 @@ from orchestrator.settings import Settings
 from orchestrator.storage.embedded import EmbeddedServer, die_with_parent, free_port
 
 PR_SET_CHILD_SUBREAPER = 36
-FRONT_END_STOP_SECONDS = 4.0
+FRONT_END_STOP_SECONDS = 5.0
 RAY_STOP_SECONDS = 3.0
 READY_SECONDS = 90.0
+DATABASE_PAUSE_SECONDS = 2.0
 STABLE_SECONDS = 30.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -105,6 +106,7 @@ class Supervisor:
     stopping: bool = False
     children: list[Child] = field(default_factory=list)
     database: EmbeddedServer | None = None
+    database_restart_at: float = 0.0
     ray: Child | None = None
     listener: socket.socket | None = None
     dashboard: str | None = None
@@ -221,15 +223,24 @@ class Supervisor:
 
     def _look(self) -> None:
         """Restart what has ended. New front ends come with a new Ray, since theirs is gone."""
-        if self.database is not None and self.database.poll() is not None:
-            say("restart", "the embedded database ended; starting it again")
-            self.database.start()
+        self._restart_database()
         if self.ray is not None and self.ray.ensure():
             for child in self.children:
                 child.stop(1.0)
         for child in self.children:
             child.ensure()
         _reap(self._own_pids())
+
+    def _restart_database(self) -> None:
+        """Start the embedded database again if it has ended; one that does not come up is tried again."""
+        if self.database is None or self.database.poll() is None or time.monotonic() < self.database_restart_at:
+            return
+        say("restart", "the embedded database ended; starting it again")
+        try:
+            self.database.start()
+        except Unavailable as error:
+            say("restart", error.detail)
+            self.database_restart_at = time.monotonic() + DATABASE_PAUSE_SECONDS
 
     def _own_pids(self) -> set[int]:
         processes = [c.process for c in (*self.children, self.ray) if c is not None]
@@ -288,6 +299,8 @@ class Supervisor:
 def _ray_command(port: int, dashboard: int, temp: Path, settings: Settings) -> list[str]:
     cpus = settings.ray_num_cpus if settings.ray_num_cpus is not None else os.cpu_count() or 1
     memory = max(2**30, int(_available_memory() * 0.8) - OBJECT_STORE_BYTES)
+    if settings.ray_memory_mb is not None:
+        memory = settings.ray_memory_mb * 2**20
     return [
         str(Path(sys.executable).parent / "ray"),
         *("start", "--head", "--block", "--disable-usage-stats", "--log-style=record"),

@@ -5,7 +5,8 @@ the Housekeeper (by optimistic append) while it is not. One command at a time; t
 with `lock`.
 
 An append whose outcome is unknown is repeated unchanged before anything else is decided. Time in which
-nothing could be made durable is credited as soon as the journal answers again.
+nothing could be made durable is credited as soon as the journal answers again; so is the time of an append
+that succeeded, but slowly.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from orchestrator.errors import Fenced, InvalidInput, NotFound, Retryable, StaleVersion
 from orchestrator.interview.commands import (
@@ -36,6 +38,9 @@ from orchestrator.interview.view import session_view
 from orchestrator.journal import Appended, Journal, Loaded
 
 log = logging.getLogger(__name__)
+
+SLOW_APPEND_SECONDS = 0.5
+"""An append that takes longer has cost the candidate time that is worth giving back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class Session:
         self.lock = asyncio.Lock()
         self.blocked_since: int | None = None
         self._pending: Entry | None = None
+        self._draft_unclaimed = False
 
     @classmethod
     async def load(cls, journal: Journal, session_id: str) -> Session:
@@ -147,6 +153,7 @@ class Session:
             events, identity, principal = self._activation_plan(command, request, at)
             if await self._append(events, at, principal, identity):
                 self.owned = self.state.actor == command.actor
+                self._draft_unclaimed = self.owned and self.state.epoch > 1
                 return False
 
     def _activation_plan(
@@ -182,29 +189,69 @@ class Session:
         if wanted < current:
             return DraftSaved(current, False)
         draft = Draft(state.session_id, index, state.epoch, wanted, text, now)
-        if not await self.journal.save_draft(draft):
+        try:
+            saved = await self.journal.save_draft(draft)
+        except Retryable as error:
+            self.note_blocked(error.fields.get("since", now))
+            raise
+        if not saved:
             if self.owned:
-                self.fenced = True
-                raise Fenced("A newer owner holds this session.", session_id=state.session_id)
+                self._fence()
             return DraftSaved(current, False)
         self.draft = draft
         return DraftSaved(wanted, True)
 
+    def note_blocked(self, since: int) -> None:
+        """Nothing could be made durable from `since` (ms) on: to be credited when something can."""
+        self.blocked_since = since if self.blocked_since is None else min(since, self.blocked_since)
+
+    async def confirm(self) -> None:
+        """See that nobody has taken the session over or changed it. Raises Fenced, NotFound or a Retryable."""
+        try:
+            fresh = await Session.load(self.journal, self.state.session_id)
+        except NotFound:
+            self.fenced = True
+            raise
+        if fresh.state.epoch > self.state.epoch:
+            self._fence()
+        if fresh.state.seq > self.state.seq and self._pending is None:
+            self.state, self.draft = fresh.state, fresh.draft
+
     async def settle(self, now: int) -> None:
         """Finish what an unknown outcome left open, then credit the time in which nothing was durable."""
         if self.fenced:
-            raise Fenced("A newer owner holds this session.", session_id=self.state.session_id)
+            self._fence()
         if self._pending is not None:
             loop = asyncio.get_running_loop()
             began = loop.time()
             await self._write(self._pending, now)
             now += round((loop.time() - began) * 1000)  # nothing was durable while it was under way
+        if self._draft_unclaimed:
+            await self._claim_draft(now)
         since = self.blocked_since
         if since is None:
             return
         events = decide(self.state, Credit(since, "storage_unavailable"), SYSTEM, now)
         if not events or await self._append(events, now, SYSTEM.principal, None):
             self.blocked_since = None
+
+    async def _claim_draft(self, now: int) -> None:
+        """Put this epoch on the open question's draft: what an older owner saves from here on is refused, and what
+        it saved before is read."""
+        question = self.state.open
+        while question is not None:
+            loaded = await self.journal.load(self.state.session_id)
+            stored = loaded.draft if loaded is not None else None
+            if stored is not None and stored.question_index == question.index:
+                claimed = replace(stored, epoch=self.state.epoch)
+            else:
+                claimed = Draft(self.state.session_id, question.index, self.state.epoch, 0, "", now)
+            if await self.journal.save_draft(claimed):
+                self.draft = claimed
+                break
+            if stored is not None and stored.epoch > self.state.epoch:
+                self._fence()
+        self._draft_unclaimed = False
 
     async def _expire_if_overdue(self, at: int) -> None:
         while self.state.is_overdue(at):
@@ -234,15 +281,19 @@ class Session:
         return await self._write(entry, at)
 
     async def _write(self, entry: Entry, now: int) -> bool:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             result = await self.journal.append(entry, self.state.mac)
-        except Retryable:
+        except Retryable as error:
             self._pending = entry
-            self.blocked_since = min(now, self.blocked_since or now)
+            self.note_blocked(min(now, error.fields.get("since", now)))
             raise
         self._pending = None
         if isinstance(result, Appended):
             self.state = fold(self.state, _with_mac(entry, result.mac))
+            if loop.time() - began > SLOW_APPEND_SECONDS:
+                self.note_blocked(now)
             return True
         await self._lost_the_race(result.stored)
         return False
@@ -251,16 +302,21 @@ class Session:
         """Somebody else wrote this seq: a newer owner fences us, anything else is read and folded in."""
         state = self.state
         if stored.tombstone or (self.owned and stored.epoch > state.epoch):
-            self.fenced = True
             if stored.tombstone:
+                self.fenced = True
                 raise NotFound.session(state.session_id)
-            log.warning("fenced", extra={"session_id": state.session_id, "epoch": state.epoch})
-            raise Fenced("A newer owner holds this session.", session_id=state.session_id)
+            self._fence()
         fresh = await Session.load(self.journal, state.session_id)
         if self.owned and fresh.state.epoch > state.epoch:
-            self.fenced = True
-            raise Fenced("A newer owner holds this session.", session_id=state.session_id)
+            self._fence()
         self.state, self.draft = fresh.state, fresh.draft
+
+    def _fence(self) -> NoReturn:
+        """Write nothing more: a newer owner holds the session."""
+        if not self.fenced:
+            self.fenced = True
+            log.warning("fenced", extra={"session_id": self.state.session_id, "epoch": self.state.epoch})
+        raise Fenced("A newer owner holds this session.", session_id=self.state.session_id)
 
 
 def delete_request(caller: Caller, now: int, if_match: int | None = None) -> Request:

@@ -44,9 +44,14 @@ class Settings(BaseSettings):
     """Memory that one interview declares, in MiB."""
     start_wait_seconds: float = Field(8.0, gt=0)
     """How long a start waits for a free actor before it answers 503."""
+    abandon_after: float | None = Field(None, gt=0)
+    """Seconds of running clock without any sign of the candidate since the start, after which an interview ends as
+    abandoned; not set: when its deadlines have run out."""
     dashboard_port: int = 8265
     ray_num_cpus: float | None = None
     """CPU cores that the local Ray declares; not set: as many as the machine has."""
+    ray_memory_mb: int | None = Field(None, gt=0)
+    """Memory that the local Ray declares, in MiB; not set: 80 % of what is available at the start."""
     forwarded_allow_ips: str = ""
     """Addresses of proxies whose X-Forwarded-* headers are believed."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from api.routes.sessions import Client
+from api.schemas import DrainBody, RecoverBody
 from api.security import Staff
 
 router = APIRouter(tags=["operations"])
@@ -30,6 +31,7 @@ async def stats(client: Client, caller: Staff) -> dict[str, Any]:
         "completed_sessions": completed,
         "average_duration_seconds": round(average, 3),
         "completion_rate": round(finished / completed, 4) if completed else 0,
+        "parked_sessions": stored["parked"],
         "by_end_reason": ends,
         **actors,
     }
@@ -42,6 +44,23 @@ async def cluster(client: Client, caller: Staff) -> dict[str, Any]:
     return {"status": "success", "cluster": await client.cluster()}
 
 
+@router.post("/api/parallel_interview/cluster/drain")
+async def drain(body: DrainBody, client: Client, caller: Staff) -> dict[str, Any]:
+    """Empty a node of live interviews and place none there, or (`draining: false`) take it into use again.
+
+    Answers at once; repeat it to see how many interviews are still there.
+    """
+    left = await client.drain(body.node, body.draining)
+    return {"status": "success", "node": body.node, "draining": body.draining, "live_interviews": left or 0}
+
+
+@router.post("/api/parallel_interview/cluster/recover")
+async def recover(client: Client, caller: Staff, body: RecoverBody | None = None) -> dict[str, Any]:
+    """Take up every interview in progress that no actor holds, soonest deadline first; or only show them."""
+    found = await client.recover(body is not None and body.dry_run)
+    return {"status": "success", "sessions": [{"session_id": s, "outcome": outcome} for s, outcome in found.items()]}
+
+
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """This process answers."""
@@ -49,9 +68,10 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(client: Client) -> Response:
-    """Whether MongoDB and Ray answer."""
+async def readyz(request: Request, client: Client) -> Response:
+    """Whether MongoDB and Ray answer, and this front end is not on its way out."""
     parts = await client.ready()
-    ready = all(parts.values())
-    body = {"status": "success" if ready else "unavailable", **parts}
+    draining = bool(request.app.state.draining)
+    ready = all(parts.values()) and not draining
+    body = {"status": "success" if ready else "unavailable", **parts, **({"draining": True} if draining else {})}
     return JSONResponse(body, 200 if ready else 503, {} if ready else {"Retry-After": "1"})

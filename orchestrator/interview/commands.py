@@ -1,8 +1,9 @@
 """What can be asked of an interview. A command is data; `decide` says what comes of it.
 
 Commands from clients: Create, Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete.
-Commands from the system: Expire (a deadline has passed), Activate and Deactivate (an actor takes or lets
-go of the session), Credit (time that was ours to answer for).
+Commands from the system: Expire (a deadline has passed), Abandon (no sign of the candidate), Activate and
+Deactivate (an actor takes or lets go of the session), Park (activation is given up), Credit (time that was
+ours to answer for).
 """
 
 from __future__ import annotations
@@ -144,6 +145,21 @@ class Deactivate:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandon:
+    """End a session whose candidate has given no sign for `after_ms` of running clock since the start."""
+
+    after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Give up activating the session: its clock stops at `since` (ms) until staff retry or end it."""
+
+    reason: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Credit:
     """Commands could not be made durable since `since` (ms): the open question gets that time back."""
 
@@ -166,6 +182,8 @@ Command = (
     | Expire
     | Activate
     | Deactivate
+    | Abandon
+    | Park
     | Credit
 )
 

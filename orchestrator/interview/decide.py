@@ -14,8 +14,10 @@
     new_link    link_renewed           link_renewed                      link_renewed
     delete      deleted                deleted                           deleted
     expire      completed: expired     closed + opened | completed       (nothing)
+    abandon     (nothing)              completed: abandoned              (nothing)
     activate    409                    activated [+ clock_credited]      409
     deactivate  (nothing)              deactivated                       (nothing)
+    park        (nothing)              parked                            (nothing)
     credit      (nothing)              clock_credited                    (nothing)
 """
 
@@ -27,6 +29,7 @@ from typing import Any
 
 from orchestrator.errors import CommandIdReused, InvalidInput, NotFound, StateConflict
 from orchestrator.interview.commands import (
+    Abandon,
     Activate,
     Answer,
     Caller,
@@ -40,6 +43,7 @@ from orchestrator.interview.commands import (
     Expire,
     Extend,
     NewLink,
+    Park,
     Pause,
     Resume,
     Start,
@@ -241,6 +245,15 @@ def _expire(state: State, command: Expire, caller: Caller, now: int, draft: Draf
     return _close(state, now, question.limit_ms + question.extended_ms, answer, reason)
 
 
+def _abandon(state: State, command: Abandon, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    since = state.unseen_since
+    if since is None or now - since <= command.after_ms:
+        return []
+    if draft is not None and draft.text:
+        return [{"type": "candidate_seen"}]
+    return [{"type": "completed", "reason": "abandoned"}]
+
+
 def _activate(state: State, command: Activate, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     _require_in_progress(state, "activated")
     silent_since = command.silent_since if command.silent_since is not None else now
@@ -250,7 +263,7 @@ def _activate(state: State, command: Activate, caller: Caller, now: int, draft: 
         silent_since = min(silent_since, state.parked_since or silent_since)
     elif state.fruitless_activations >= MAX_FRUITLESS_ACTIVATIONS and not command.retry:
         reason = f"{state.fruitless_activations} activations in a row came to nothing"
-        return [{"type": "parked", "reason": reason, "since": silent_since}]
+        return [_parked(reason, silent_since)]
     return [_activated(state, command), *_credit_since(state, silent_since, now, command.cause)]
 
 
@@ -272,6 +285,16 @@ def _activated(state: State, command: Activate) -> Event:
 def _deactivate(state: State, command: Deactivate, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     held = state.status == "in_progress" and state.actor is not None
     return [{"type": "deactivated", "reason": command.reason}] if held else []
+
+
+def _park(state: State, command: Park, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if state.status != "in_progress" or state.parked is not None:
+        return []
+    return [_parked(command.reason, command.since)]
+
+
+def _parked(reason: str, since: int) -> Event:
+    return {"type": "parked", "reason": reason, "since": since}
 
 
 def _credit(state: State, command: Credit, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
@@ -327,5 +350,7 @@ _RULES: dict[type, Callable[..., list[Event]]] = {
     Expire: _expire,
     Activate: _activate,
     Deactivate: _deactivate,
+    Abandon: _abandon,
+    Park: _park,
     Credit: _credit,
 }

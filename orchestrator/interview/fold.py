@@ -17,7 +17,7 @@ from orchestrator.interview.state import (
     with_command,
 )
 
-INVISIBLE = frozenset({"activated", "deactivated", "link_renewed"})
+INVISIBLE = frozenset({"activated", "deactivated", "link_renewed", "candidate_seen"})
 """Events that change nothing a client can see in the session (`placement` is not versioned)."""
 
 
@@ -155,7 +155,11 @@ def _stop_pause(state: State, at: int) -> State:
 
 
 def _consent_given(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, consent_at=at)
+    return replace(state, consent_at=at, candidate_seen=state.candidate_seen or state.status == "in_progress")
+
+
+def _candidate_seen(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, candidate_seen=True)
 
 
 def _link_renewed(state: State, event: dict[str, Any], at: int) -> State:
@@ -196,6 +200,7 @@ _CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
     "clock_credited": _clock_credited,
     "completed": _completed,
     "consent_given": _consent_given,
+    "candidate_seen": _candidate_seen,
     "link_renewed": _link_renewed,
     "activated": _activated,
     "deactivated": _deactivated,

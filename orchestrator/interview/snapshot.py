@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Snapshot:
     """A session's state after event `seq`, and the fields that lists and sweeps filter on. Times in ms.
 
-    `deadline` is set only while a clock runs and `expires_at` only before the start, so that a sweep needs one
-    field, and an index on it, to find what is due.
+    `deadline` is set only while a clock runs, `unseen_since` only while it runs without a sign of the candidate,
+    and `expires_at` only before the start, so that a sweep needs one field, and an index on it, to find what is due.
     """
 
     session_id: str
@@ -19,6 +19,7 @@ class Snapshot:
     status: str
     status_detail: str
     deadline: int | None
+    unseen_since: int | None
     epoch: int
     actor: str | None
     node: str | None

@@ -147,6 +147,14 @@ class State:
             return None if self.deadline is None else self.deadline + GRACE_MS
         return self.expires_at if self.status == "initialized" else None
 
+    @property
+    def unseen_since(self) -> int | None:
+        """The start, put off by all pauses and credits (ms), while a clock runs and the candidate gave no sign."""
+        if self.candidate_seen or self.started_at is None or self.deadline is None:
+            return None
+        credited = sum(line.ms for line in self.ledger if line.cause != "extended")
+        return self.started_at + self.paused_total_ms + credited
+
     def is_overdue(self, now: int) -> bool:
         return self.due_at is not None and now > self.due_at
 
@@ -194,6 +202,7 @@ def snapshot_of(state: State) -> Snapshot:
         status=state.status,
         status_detail=state.status_detail,
         deadline=state.deadline,
+        unseen_since=state.unseen_since,
         epoch=state.epoch,
         actor=state.actor,
         node=state.node,

@@ -129,4 +129,6 @@ def event_views(entries: Iterable[Entry], role: Role = "staff") -> list[dict[str
     return views
 
 
-_STAFF_EVENTS = frozenset({"created", "updated", "activated", "deactivated", "link_renewed", "parked"})
+_STAFF_EVENTS = frozenset(
+    {"created", "updated", "activated", "deactivated", "link_renewed", "parked", "candidate_seen"}
+)

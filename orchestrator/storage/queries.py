@@ -57,6 +57,17 @@ class SnapshotQueries:
         query = {"deadline": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("deadline", ASCENDING)], limit)
 
+    async def unseen(self, before: int, limit: int) -> list[str]:
+        """Ids of sessions in progress that began before `before` (ms) and whose candidate gave no sign."""
+        query = {"unseen_since": {"$gt": 0, "$lt": before}}
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find(query, {"unseen_since": 1}).limit(limit).to_list(None)
+        return [document["_id"] for document in found]
+
+    async def parked(self, limit: int) -> list[Snapshot]:
+        """Sessions whose activation was given up."""
+        return await self._find({"status_detail": "parked"}, [("created_at", ASCENDING)], limit)
+
     async def in_progress(self, limit: int) -> list[str]:
         """Ids of sessions in progress that are not parked, soonest deadline first; those without one last."""
         fields = {"deadline": 1, "status_detail": 1}
@@ -78,11 +89,13 @@ class SnapshotQueries:
             by_status = await snapshots.aggregate(_count_by("$status")).to_list(None)
             by_end_reason = await snapshots.aggregate(_count_by("$end_reason")).to_list(None)
             started = await snapshots.count_documents({"duration": {"$gte": 0}})
+            parked = await snapshots.count_documents({"status_detail": "parked"})
         return {
             "by_status": {row["_id"]: row["n"] for row in by_status},
             "by_end_reason": {row["_id"]: row["n"] for row in by_end_reason if row["_id"] is not None},
             "duration_ms_sum": sum(row["duration"] or 0 for row in by_status),
             "duration_count": started,
+            "parked": parked,
         }
 
     async def _find(self, query: dict[str, Any], order: list[tuple[str, int]], limit: int) -> list[Snapshot]:

@@ -4,7 +4,7 @@
                  (tombstone 1: the session was deleted; 2: and what it left is removed)
     snapshots    one a session, only over an older seq; create's carries entry 1
     drafts       one an open question, by epoch and revision
-    jobs, alive, secrets
+    jobs, alive, draining, secrets
 
 The unique key of the journal is the only lock in the system.
 """
@@ -79,7 +79,9 @@ class Store(SnapshotQueries, JobStore):
             ("journal", [("tombstone", ASCENDING)], {"sparse": True}),
             ("snapshots", [("created_at", DESCENDING), ("session_id", DESCENDING)], {}),
             ("snapshots", [("status", ASCENDING)], {}),
+            ("snapshots", [("status_detail", ASCENDING)], {}),
             ("snapshots", [("deadline", ASCENDING)], {}),
+            ("snapshots", [("unseen_since", ASCENDING)], {}),
             ("snapshots", [("expires_at", ASCENDING)], {}),
             ("snapshots", [("job_id", ASCENDING)], {}),
             ("snapshots", [("email", ASCENDING)], {}),
@@ -297,7 +299,7 @@ class Store(SnapshotQueries, JobStore):
             found = await self._db.journal.find({"tombstone": 1}).limit(limit).to_list(None)
         return [document["session_id"] for document in found]
 
-    # Drafts and proofs of life
+    # Drafts, proofs of life, and nodes that are being drained
 
     async def save_draft(self, draft: Draft) -> bool:
         """Write a draft unless a newer epoch or a higher revision is stored; False then."""
@@ -330,6 +332,19 @@ class Store(SnapshotQueries, JobStore):
         async with guarded(self._timeout, writing=False):
             found = await self._db.alive.find_one({"_id": holder})
         return found["at"] if found else None
+
+    async def set_draining(self, node: str, draining: bool) -> None:
+        """Remember that a node takes no new interviews (or does again), past a restart of the Registry."""
+        async with guarded(self._timeout, writing=True):
+            if not draining:
+                await self._db.draining.delete_one({"_id": node})
+                return
+            with contextlib.suppress(DuplicateKeyError):
+                await self._db.draining.insert_one({"_id": node})
+
+    async def draining_nodes(self) -> set[str]:
+        async with guarded(self._timeout, writing=False):
+            return {document["_id"] for document in await self._db.draining.find({}).to_list(None)}
 
 
 def _may_have_draft(loaded: Loaded) -> bool:

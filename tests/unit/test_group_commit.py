@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from actors import cluster
+from actors.interview import Holding
 from actors.journal import MAX_BATCH, AppendResult, GroupCommit
-from actors.pool import WarmPool
+from actors.pool import Warm, WarmPool
 from orchestrator.errors import ClusterFull, OutcomeUnknown
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.journal import Appended
@@ -75,12 +76,13 @@ class Cluster:
         self.most_at_once = max(self.most_at_once, self.starting)
         return f"actor-{self.started}", f"actor-{self.started}"
 
-    async def call(self, actor: str, method: str, **_: Any) -> None:
+    async def call(self, actor: str, method: str, **_: Any) -> Holding:
         assert method == "ping"
         await asyncio.sleep(1)
         self.starting = max(0, self.starting - 1)
         if actor in self.dead:
             raise cluster.ActorGone("gone")
+        return Holding(None, 0, "node-1")
 
 
 def test_the_pool_fills_one_by_one_and_each_actor_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,7 @@ def test_the_pool_fills_one_by_one_and_each_actor_is_taken_once(monkeypatch: pyt
         await asyncio.sleep(10)
         assert (pool.ready, pool.starting, ray.most_at_once) == (4, 0, 1)
         taken = [await pool.take(1) for _ in range(4)]
-        assert len({name for name, _ in taken}) == 4
+        assert len({warm.name for warm in taken}) == 4
         await asyncio.sleep(10)
         assert pool.ready == 4
         await asyncio.gather(*(pool.take(10) for _ in range(8)))
@@ -108,7 +110,7 @@ def test_who_waits_is_served_in_order_and_not_for_ever(monkeypatch: pytest.Monke
         pool = WarmPool(ray.start, wanted=0, at_once=1)
         takes = [asyncio.create_task(pool.take(2.5)) for _ in range(4)]
         done = await asyncio.gather(*takes, return_exceptions=True)
-        assert [d[0] for d in done if isinstance(d, tuple)] == ["actor-1", "actor-2"]
+        assert [d.name for d in done if isinstance(d, Warm)] == ["actor-1", "actor-2"]
         assert [type(d) for d in done[2:]] == [ClusterFull, ClusterFull]
 
     run_virtual(scenario)

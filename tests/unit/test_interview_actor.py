@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from actors.interview import Activation, DeactivationReason, InterviewActor
+from actors.interview import Activation, DeactivationReason, Holding, InterviewActor
 from orchestrator.errors import Moved, OrchestratorError, StateConflict
 from orchestrator.interview.commands import Answer, Command, End, Pause, Start
 from orchestrator.interview.state import State, dump_state
@@ -53,9 +53,9 @@ class World:
 def test_a_whole_life() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock, questions=2)
-        assert await world.actor.ping() is None
+        assert (await world.actor.ping()).session_id is None
         run = await world.start()
-        assert await world.actor.ping() == "s1"
+        assert await world.actor.ping() == Holding("s1", 1, "node-1")
         for index in range(2):
             assert isinstance(await world.send(Answer(index, "x")), Reply)
         assert await run == DeactivationReason.COMPLETED

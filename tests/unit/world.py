@@ -14,7 +14,7 @@ from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
 from orchestrator.interview.snapshot import Draft, Snapshot
 from orchestrator.interview.state import State, snapshot_of
-from orchestrator.journal import Appended, Collision, Loaded
+from orchestrator.journal import Appended, Collision, Loaded, Outage
 
 STAFF = Caller("staff", "staff")
 CANDIDATE = Caller("candidate", "candidate")
@@ -45,6 +45,8 @@ class MemoryJournal:
     drafts: dict[tuple[str, int], Draft] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     appends: int = 0
+    outage: Outage | None = None
+    """What those who watch the storage are told."""
     slow: float = 0.0
     """Seconds that every append takes."""
 
@@ -62,6 +64,11 @@ class MemoryJournal:
         if fault == "lost_reply":
             raise OutcomeUnknown("the reply was lost")
         return Appended(mac)
+
+    async def next_outage(self, after: int) -> Outage | None:
+        while self.outage is None or self.outage.until <= after:
+            await asyncio.sleep(0.5)
+        return self.outage
 
     async def load(self, session_id: str) -> Loaded | None:
         entries = [e for (s, _), e in sorted(self.entries.items()) if s == session_id]

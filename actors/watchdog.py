@@ -1,0 +1,39 @@
+"""Watchdog: restarts system actors that are hung. One that has died is restarted by Ray itself.
+
+The Housekeeper watches the Registry and the nodes' JournalActors; the Registry watches the Housekeeper.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from actors import cluster
+from orchestrator.errors import Retryable
+
+log = logging.getLogger(__name__)
+
+PING_SECONDS = 2.0
+STRIKES = 2
+
+
+class Watchdog:
+    """Counts the pings in a row that an actor did not answer."""
+
+    def __init__(self) -> None:
+        self._silent: dict[str, int] = {}
+
+    async def look(self, name: str, handle: Any) -> None:
+        """Ping a system actor; after two pings without an answer, end its process, so that Ray starts another."""
+        try:
+            await cluster.call(handle, "ping", timeout=PING_SECONDS)
+        except cluster.ActorSilent:
+            self._silent[name] = self._silent.get(name, 0) + 1
+        except Retryable:
+            self._silent.pop(name, None)
+        else:
+            self._silent.pop(name, None)
+        if self._silent.get(name, 0) >= STRIKES:
+            log.warning("system actor hung", extra={"actor": name})
+            self._silent.pop(name)
+            cluster.restart(handle)
