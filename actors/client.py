@@ -60,6 +60,7 @@ T = TypeVar("T")
 
 COMMAND_SECONDS = 3.5
 SUSPECT_SECONDS = 2.0
+RESEND_SECONDS = 0.005
 START_CALL_SECONDS = 15.0
 RECOVER_SECONDS = 60.0
 MAX_HOLDERS = 10_000
@@ -142,9 +143,9 @@ class InterviewClient:
     ) -> dict[str, Any]:
         """Keep the text in progress of the open question: {"revision": highest stored, "saved": bool}."""
         received_at = wall_ms()
-        give_up = _loop_time() + COMMAND_SECONDS
+        give_up, lost = _loop_time() + COMMAND_SECONDS, None
         while True:
-            holder = await self._holder(session_id)
+            holder = await self._holder(session_id, lost, give_up)
             if isinstance(holder, Session):
                 saved = await holder.save_draft(index, text, revision, received_at)
                 return {"revision": saved.revision, "saved": saved.saved}
@@ -153,6 +154,7 @@ class InterviewClient:
             try:
                 saved = await self._call(session_id, name, handle, "save_draft", args, give_up)
             except (Moved, cluster.ActorGone, cluster.ActorSilent) as error:
+                lost = name
                 await self._before_resend(session_id, error, give_up)
                 continue
             return {"revision": saved.revision, "saved": saved.saved}
@@ -256,19 +258,21 @@ class InterviewClient:
     # How commands find their session
 
     async def _until_executed(self, session_id: str, request: Request) -> Reply:
-        give_up = _loop_time() + COMMAND_SECONDS
+        give_up, lost = _loop_time() + COMMAND_SECONDS, None
         while True:
+            name = None
             try:
-                holder = await self._holder(session_id)
+                holder = await self._holder(session_id, lost, give_up)
                 if isinstance(holder, Session):
                     return await self._execute_here(holder, request)
                 name, handle = holder
                 return await self._call(session_id, name, handle, "execute", (session_id, request), give_up)
             except (Moved, cluster.ActorGone, cluster.ActorSilent) as error:
+                lost = name or lost
                 await self._before_resend(session_id, error, give_up)
 
-    async def _holder(self, session_id: str) -> Session | tuple[str, Any]:
-        """The actor that holds a session, or the session itself if it needs none."""
+    async def _holder(self, session_id: str, lost: str | None, give_up: float) -> Session | tuple[str, Any]:
+        """The actor that holds a session, or the session itself if it needs none. `lost` is one that did not."""
         known = self._holders.get(session_id)
         if known is not None:
             return known
@@ -276,11 +280,12 @@ class InterviewClient:
         state = session.state
         if state.status != "in_progress" or state.parked is not None:
             return session
-        handle = await cluster.find(state.actor) if state.actor else None
+        handle = await cluster.find(state.actor) if state.actor not in (None, lost) else None
         name = state.actor
         if handle is None or name is None:
             try:
-                placement: Placement = await self._registry_call("ensure", session_id, timeout=COMMAND_SECONDS)
+                left = max(0.1, give_up - _loop_time())
+                placement: Placement = await self._registry_call("ensure", session_id, lost, timeout=left)
             except NotFound:
                 raise Moved("The session has just ended or moved.", retry_after=1) from None
             name, handle = placement.actor, await cluster.find(placement.actor)
@@ -355,7 +360,7 @@ class InterviewClient:
                 "The session is being moved to another machine; repeat the request with the same key.",
                 retry_after=1,
             ) from error
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(RESEND_SECONDS)
 
     async def _suspect(self, session_id: str, name: str, since: int) -> bool:
         """Have the Registry look at a silent actor. True: somebody else holds its session now."""
@@ -373,7 +378,7 @@ class InterviewClient:
 
     async def _registry_call(self, method: str, *args: Any, timeout: float) -> Any:
         """A call to the Registry; while it restarts, the call is repeated for up to 3 s."""
-        give_up = _loop_time() + 3.0
+        give_up = _loop_time() + min(timeout, 3.0)
         while True:
             try:
                 registry = self._registry or await self._ensure_registry()

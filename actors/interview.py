@@ -179,6 +179,8 @@ class InterviewActor:
     async def _serve(self, session_id: str, work: Callable[[Session], Awaitable[T]]) -> T | OrchestratorError:
         self._calls += 1
         try:
+            if session_id == self._session_id and self._session is None:
+                await asyncio.shield(self._outcome)  # the journal may name this actor before it is ready
             session = self._session
             if session is None or session_id != self._session_id or self._releasing:
                 return Moved("This actor does not hold the session.", session_id=session_id, retry_after=1)

@@ -19,7 +19,7 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ ATTEMPT_SECONDS = 3.0
 ACTIVATION_SECONDS = 8.0
 URGENT_WAIT_SECONDS = 60.0
 RELEASE_SECONDS = 5.0
+NOTICE_SECONDS = 1.0
 RECOVER_AT_ONCE = 8
 RECOVER_EVERY_SECONDS = 10.0
 ACTOR_PREFIX = "InterviewActor-"
@@ -115,35 +116,16 @@ class Registry:
         Returns where it is held and, if this call did the activation, the reply of its command.
         """
         await self._ready.wait()
-        session_id = activation.session_id
-        live = self._live.get(session_id)
-        if live is not None:
-            return Placement(live.actor, None)
-        task = self._activating.get(session_id)
-        if task is not None:
-            result = await asyncio.shield(task)
-            return result if isinstance(result, OrchestratorError) else Placement(result.actor, None)
-        task = asyncio.get_running_loop().create_task(self._activate_or_error(activation))
-        self._activating[session_id] = task
-        task.add_done_callback(lambda _: self._activating.pop(session_id, None))
-        return await asyncio.shield(task)
+        return await self._once(activation.session_id, lambda: self._activate(activation))
 
-    async def ensure(self, session_id: str) -> Placement | OrchestratorError:
-        """Where a session in progress is held; it is activated first if nobody holds it."""
+    async def ensure(self, session_id: str, lost: str | None = None) -> Placement | OrchestratorError:
+        """Where a session in progress is held; it is taken up first if nobody holds it.
+
+        `lost` is an actor that the caller has just seen dead, perhaps sooner than its supervisor here.
+        """
         await self._ready.wait()
-        live = self._live.get(session_id)
-        if live is not None:
-            return Placement(live.actor, None)
-        try:
-            activation = await self._recovery_of(session_id, "recovered")
-        except OrchestratorError as error:
-            return error
-        live = self._live.get(session_id)
-        if live is not None:
-            return Placement(live.actor, None)
-        if activation is None:
-            return NotFound("No actor holds this session, and it needs none.", session_id=session_id)
-        return await self.activate(activation)
+        await self._until_noticed(session_id, lost)
+        return await self._once(session_id, lambda: self._take_up(session_id, "recovered", lost))
 
     async def suspect(self, session_id: str, actor: str, since: int) -> bool:
         """This actor has given no sign since `since` (ms). Ping it; take its session over if it is hung.
@@ -215,14 +197,35 @@ class Registry:
 
     # Activation
 
-    async def _activate_or_error(self, activation: Activation) -> Placement | OrchestratorError:
-        try:
-            return await self._activate(activation)
-        except OrchestratorError as error:
-            return error
-        except Exception as error:
-            log.exception("activation failed", extra={"session_id": activation.session_id})
-            return Unavailable(f"The activation failed: {type(error).__name__}.", retry_after=1)
+    async def _once(
+        self, session_id: str, work: Callable[[], Coroutine[Any, Any, Placement]]
+    ) -> Placement | OrchestratorError:
+        """Have a session held, by one piece of work at a time; who comes second shares its result."""
+        live = self._live.get(session_id)
+        if live is not None:
+            return Placement(live.actor, None)
+        task = self._activating.get(session_id)
+        if task is not None:
+            result = await asyncio.shield(task)
+            return result if isinstance(result, OrchestratorError) else Placement(result.actor, None)
+        task = asyncio.get_running_loop().create_task(_or_error(work()))
+        self._activating[session_id] = task
+        task.add_done_callback(lambda _: self._activating.pop(session_id, None))
+        return await asyncio.shield(task)
+
+    async def _until_noticed(self, session_id: str, lost: str | None) -> None:
+        """If this actor is dead, wait until its supervisor has seen it: a matter of milliseconds."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + NOTICE_SECONDS
+        live = self._live.get(session_id)
+        if live is None or live.actor != lost:
+            return
+        with contextlib.suppress(cluster.ActorSilent):
+            try:
+                await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+            except cluster.ActorGone:
+                while self._live.get(session_id) is live and loop.time() < give_up:
+                    await asyncio.sleep(0.005)
 
     async def _activate(self, activation: Activation) -> Placement:
         """Try warm actors until one has taken the session; dead or silent ones are thrown away.
@@ -299,10 +302,10 @@ class Registry:
         if self._live.get(live.session_id) is live:
             word = reason.value if reason is not None else "crash"
             self._lost(live, word)
-            cluster.kill(live.handle)
-            self._pool.refill()
             if reason in (None, DeactivationReason.RELEASED, DeactivationReason.FENCED):
                 await self._reactivate(live.session_id, word, live.actor)
+            cluster.kill(live.handle)
+            self._pool.refill()
         unused = self._replacements.pop(live.session_id, None)
         if unused is not None:
             self._pool.add(unused)
@@ -347,20 +350,24 @@ class Registry:
     async def _reactivate(self, session_id: str, cause: str, lost: str | None) -> None:
         """Take a session up again after its holder was lost; keep trying while it is in progress."""
         delay = 0.1
-        while isinstance(result := await self._take_up(session_id, cause, lost), Retryable):
+        while isinstance(
+            result := await self._once(session_id, lambda: self._take_up(session_id, cause, lost)), Retryable
+        ):
             log.warning("not re-activated yet", extra={"session_id": session_id, "reason": result.code})
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 
-    async def _take_up(self, session_id: str, cause: str, lost: str | None) -> Placement | OrchestratorError | None:
-        """Activate a session that lost its holder. None: it needs no actor, or its owner lives."""
-        try:
-            activation = await self._recovery_of(session_id, cause, lost)
-            return None if activation is None else await self.activate(activation)
-        except OrchestratorError as error:
-            return error
+    async def _take_up(self, session_id: str, cause: str, lost: str | None) -> Placement:
+        """Activate a session that lost its holder, or join its owner. Raises NotFound if it needs no actor."""
+        activation = await self._recovery_of(session_id, cause, lost)
+        if activation is not None:
+            return await self._activate(activation)
+        live = self._live.get(session_id)
+        if live is None:
+            raise NotFound("No actor holds this session, and it needs none.", session_id=session_id)
+        return Placement(live.actor, None)
 
-    async def _recovery_of(self, session_id: str, cause: str, lost: str | None = None) -> Activation | None:
+    async def _recovery_of(self, session_id: str, cause: str, lost: str | None) -> Activation | None:
         """What a new holder needs; None if the session needs none, or the owner in the journal lives and is
         joined. `lost` is the actor that is known to have let it go."""
         store = await self._opened()
@@ -443,10 +450,8 @@ class Registry:
             async with slots:
                 if session_id in self._live or session_id in self._activating:
                     return session_id, "held"
-                taken = await self._take_up(session_id, "recovered", None)
-                if isinstance(taken, OrchestratorError):
-                    return session_id, taken.code
-                return session_id, "taken up" if taken else "held" if session_id in self._live else "needs no actor"
+                taken = await self._once(session_id, lambda: self._take_up(session_id, "recovered", None))
+                return session_id, taken.code if isinstance(taken, OrchestratorError) else "held now"
 
         return dict(await asyncio.gather(*map(recover_one, await self._orphans())))
 
@@ -548,3 +553,14 @@ class Registry:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _or_error(work: Coroutine[Any, Any, Placement]) -> Placement | OrchestratorError:
+    """What became of an activation, as a value."""
+    try:
+        return await work
+    except OrchestratorError as error:
+        return error
+    except Exception as error:
+        log.exception("activation failed")
+        return Unavailable(f"The activation failed: {type(error).__name__}.", retry_after=1)
