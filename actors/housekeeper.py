@@ -87,7 +87,8 @@ class Housekeeper:
             return
         log.warning("overdue", extra={"session_id": state.session_id, "epoch": state.epoch})
         if state.actor is not None:
-            await self._ask_registry("suspect", state.session_id, state.actor, due_at)
+            # Its time was over by then, so that nothing of it is given back.
+            await self._ask_registry("suspect", state.session_id, state.actor, due_at + 1)
         await self._ask_registry("ensure", state.session_id)
 
     async def _expire(self) -> None:

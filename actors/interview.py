@@ -235,7 +235,7 @@ class InterviewActor:
             reply = Reply(session.view(now, role), session.state.version, replayed)
         faults.step("activate.after", activation.session_id)
         self._session = session
-        self._watches = [asyncio.create_task(self._watch_stalls()), asyncio.create_task(self._watch_storage())]
+        self._watches = [asyncio.create_task(self._watch_itself(session)), asyncio.create_task(self._watch_storage())]
         self._saver.now()
         self._outcome.set_result(reply)
         return session
@@ -266,16 +266,20 @@ class InterviewActor:
         if session.state is not before:
             await self._after_change(before.status)
 
-    async def _watch_stalls(self) -> None:
-        """Notice that this process did not run for a while, or that something blocked its loop."""
+    async def _watch_itself(self, session: Session) -> None:
+        """Notice that this process did not run for a while, or that it was cut off and the session taken over."""
         loop = asyncio.get_running_loop()
+        confirm_at = loop.time() + LOOK_AGAIN_SECONDS
         while not self._is_done():
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
             late = loop.time() - due
             if late > STALL_SECONDS:
                 log.warning("stalled", extra={"session_id": self._session_id, "seconds": round(late, 1)})
-                await self._came_back(self._clock() - round(late * 1000))
+                session.note_blocked(self._clock() - round(late * 1000))
+            if late > STALL_SECONDS or loop.time() >= confirm_at:
+                confirm_at = loop.time() + LOOK_AGAIN_SECONDS
+                await self._confirm(session)
 
     async def _watch_storage(self) -> None:
         """Learn of outages in which this interview sent nothing, so that they are credited too."""
@@ -293,10 +297,7 @@ class InterviewActor:
                 self._session.note_blocked(outage.since)
                 self._changed.set()
 
-    async def _came_back(self, since: int) -> None:
-        session = self._session
-        assert session is not None
-        session.note_blocked(since)
+    async def _confirm(self, session: Session) -> None:
         try:
             async with session.lock:
                 await session.confirm()

@@ -1,4 +1,9 @@
-"""InterviewActor as a plain class: a journal in memory, and a clock that jumps."""
+"""InterviewActor as a plain class: a journal in memory, and a clock that jumps.
+
+Every test runs twice: with one actor that holds the session all the time, and with the session handed over to
+another actor after every command. A command that is sent to a named actor (`send(command, actor)`) is not
+followed by a hand-over: there the very actor is the subject.
+"""
 
 from __future__ import annotations
 
@@ -6,59 +11,115 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from actors import interview
 from actors.interview import Activation, DeactivationReason, Holding, InterviewActor
-from orchestrator.errors import Moved, OrchestratorError, StateConflict
-from orchestrator.interview.commands import Answer, Command, End, Pause, Start
+from orchestrator.errors import Moved, OrchestratorError, Retryable, StateConflict
+from orchestrator.interview.commands import Activate, Answer, Caller, Command, Consent, End, Extend, Pause, Start
 from orchestrator.interview.state import State, dump_state
-from orchestrator.journal import Loaded
+from orchestrator.journal import Loaded, Outage
 from orchestrator.session import DraftSaved, Reply, Request, Session, delete_request, state_of
-from tests.unit.virtual import run_virtual
+from tests.unit.virtual import VirtualLoop, run_virtual
 from tests.unit.world import CANDIDATE, STAFF, MemoryJournal, new_session
 
 Clock = Callable[[], int]
 
 
+@pytest.fixture(params=["held", "handed over"], autouse=True)
+def hand_over_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "hands_over", request.param == "handed over")
+
+
 class World:
-    """One session, and the actor that takes it."""
+    """One session, the actor that holds it now, and that actor's run."""
+
+    hands_over = False
 
     def __init__(self, clock: Clock, journal: MemoryJournal, state: State) -> None:
         self.clock, self.journal, self.state = clock, journal, state
-        self.actor = self.new_actor("InterviewActor-a")
+        self.actors = 0
+        self.actor = self.new_actor()
+        self.run: asyncio.Task[DeactivationReason] | None = None
 
     @classmethod
     async def make(cls, clock: Clock, **changes: Any) -> World:
         journal = MemoryJournal()
         return cls(clock, journal, await new_session(journal, at=clock(), **changes))
 
-    def new_actor(self, name: str) -> InterviewActor:
-        return InterviewActor(name, self.journal, "node-1", self.clock)
+    def new_actor(self, name: str | None = None) -> InterviewActor:
+        self.actors += 1
+        return InterviewActor(name or f"InterviewActor-{self.actors}", self.journal, "node-1", self.clock)
 
     async def start(self) -> asyncio.Task[DeactivationReason]:
         request = Request(Start(), CANDIDATE, self.clock(), "start")
-        run = asyncio.create_task(self.actor.run(Activation("s1", dump_state(self.state), "start", request)))
-        await asyncio.sleep(0)
-        reply = await self.actor.activated()
-        assert isinstance(reply, Reply)
-        return run
+        return await self.give(self.actor, Activation("s1", dump_state(self.state), "start", request))
 
-    async def send(self, command: Command, actor: InterviewActor | None = None) -> Reply | OrchestratorError:
-        return await (actor or self.actor).execute("s1", Request(command, STAFF, self.clock()))
+    async def give(self, actor: InterviewActor, activation: Activation) -> asyncio.Task[DeactivationReason]:
+        """Have an actor take the session; it is the one that holds it from now on."""
+        self.actor = actor
+        self.run = asyncio.create_task(actor.run(activation))
+        await asyncio.sleep(0)
+        assert isinstance(await actor.activated(), Reply)
+        return self.run
+
+    async def take_over(self) -> asyncio.Task[DeactivationReason]:
+        """Have another actor take the session from one that does not know of it."""
+        return await self.give(self.new_actor(), Activation("s1", None, "hung", silent_since=self.clock() - 3000))
+
+    async def send(
+        self, command: Command, actor: InterviewActor | None = None, caller: Caller = STAFF
+    ) -> Reply | OrchestratorError:
+        reply = await (actor or self.actor).execute("s1", Request(command, caller, self.clock()))
+        if actor is None:
+            await self._hand_over(reply)
+        return reply
+
+    async def save_draft(self, index: int, text: str, revision: int | None = None) -> DraftSaved | OrchestratorError:
+        saved = await self.actor.save_draft("s1", index, text, revision, self.clock())
+        await self._hand_over(saved)
+        return saved
+
+    async def _hand_over(self, after: object) -> None:
+        if not self.hands_over or self.run is None or (await self.stored()).status != "in_progress":
+            return
+        while (error := await self.actor.release("test")) is not None:
+            assert isinstance(error, Retryable) and isinstance(after, Retryable)
+            await asyncio.sleep(0.5)
+        assert await self.run == DeactivationReason.RELEASED
+        await self.give(self.new_actor(), Activation("s1", None, "released", silent_since=self.clock()))
+
+    async def ended(self) -> DeactivationReason:
+        """Why the actor that holds the session let it go."""
+        assert self.run is not None
+        return await self.run
 
     async def stored(self) -> State:
         loaded = await self.journal.load("s1")
         assert isinstance(loaded, Loaded)
         return state_of(loaded)
 
+    def ledger(self, state: State) -> list[tuple[str, int]]:
+        return [(line.cause, line.ms) for line in state.ledger]
+
+
+async def stall(seconds: float) -> None:
+    """Block the loop, as a stopped process does: from inside a callback, time jumps."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.call_soon(loop.advance, seconds)
+    await asyncio.sleep(0)
+
 
 def test_a_whole_life() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock, questions=2)
         assert (await world.actor.ping()).session_id is None
-        run = await world.start()
+        await world.start()
         assert await world.actor.ping() == Holding("s1", 1, "node-1")
         for index in range(2):
             assert isinstance(await world.send(Answer(index, "x")), Reply)
-        assert await run == DeactivationReason.COMPLETED
+        assert await world.ended() == DeactivationReason.COMPLETED
         assert (await world.stored()).end_reason == "finished"
         assert world.journal.snapshots["s1"].status == "completed"
 
@@ -80,10 +141,10 @@ def test_timers_fire_by_themselves_and_take_the_draft() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock, questions=3)
         began = clock()
-        run = await world.start()
-        saved = await world.actor.save_draft("s1", 0, "half an", 1, clock())
+        await world.start()
+        saved = await world.save_draft(0, "half an", 1)
         assert saved == DraftSaved(1, True)
-        assert await run == DeactivationReason.COMPLETED
+        assert await world.ended() == DeactivationReason.COMPLETED
         state = await world.stored()
         assert [a.source for a in state.answers] == ["draft", "timeout", "timeout"]
         assert state.answers[0].answer == "half an"
@@ -105,10 +166,10 @@ def test_another_sessions_commands_are_not_executed() -> None:
 def test_errors_are_values_and_leave_the_interview_alone() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock)
-        run = await world.start()
+        await world.start()
         await world.send(Pause(None))
         assert isinstance(await world.send(Answer(0, "x")), StateConflict)
-        assert not run.done()
+        assert world.run is not None and not world.run.done()
 
     run_virtual(scenario)
 
@@ -116,18 +177,14 @@ def test_errors_are_values_and_leave_the_interview_alone() -> None:
 def test_an_owner_that_was_replaced_ends_itself() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock)
-        run = await world.start()
-        second = world.new_actor("InterviewActor-b")
-        other = asyncio.create_task(second.run(Activation("s1", None, "hung", silent_since=clock() - 3000)))
-        await asyncio.sleep(0)
-        assert isinstance(await second.activated(), Reply)
-        late = await world.send(Answer(0, "late"))
+        run, first = await world.start(), world.actor
+        await world.take_over()
+        late = await world.send(Answer(0, "late"), first)
         assert isinstance(late, OrchestratorError) and late.code == "fenced"
         assert await run == DeactivationReason.FENCED
-        assert isinstance(await world.send(Answer(0, "mine"), second), Reply)
+        assert isinstance(await world.send(Answer(0, "mine")), Reply)
         state = await world.stored()
         assert [a.answer for a in state.answers] == ["mine"]
-        other.cancel()
 
     run_virtual(scenario)
 
@@ -138,7 +195,7 @@ def test_an_owner_of_a_deleted_session_ends_itself() -> None:
         run = await world.start()
         deleting = await Session.load(world.journal, "s1")
         await deleting.execute(delete_request(STAFF, clock()), clock())
-        assert isinstance(await world.send(Answer(0, "x")), OrchestratorError)
+        assert isinstance(await world.send(Answer(0, "x"), world.actor), OrchestratorError)
         assert await run == DeactivationReason.DELETED
 
     run_virtual(scenario)
@@ -165,7 +222,7 @@ def test_the_time_until_the_repeat_has_landed_is_credited() -> None:
         await world.start()
         world.journal.faults = ["away"]
         sent = clock()
-        assert isinstance(await world.send(Answer(0, "x")), OrchestratorError)
+        assert isinstance(await world.send(Answer(0, "x"), world.actor), OrchestratorError)
         world.journal.slow = 3.0
         while not (await world.stored()).answers:
             await asyncio.sleep(0.1)
@@ -181,16 +238,12 @@ def test_the_time_until_the_repeat_has_landed_is_credited() -> None:
 def test_a_released_session_can_be_taken_by_another() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock)
-        run = await world.start()
-        await world.actor.release("drain")
+        run, first = await world.start(), world.actor
+        await first.release("drain")
         assert await run == DeactivationReason.RELEASED
-        assert isinstance(await world.send(Answer(0, "x")), Moved)
-        second = world.new_actor("InterviewActor-b")
-        other = asyncio.create_task(second.run(Activation("s1", None, "released")))
-        await asyncio.sleep(0)
-        assert isinstance(await second.activated(), Reply)
-        assert isinstance(await world.send(Answer(0, "x"), second), Reply)
-        other.cancel()
+        assert isinstance(await world.send(Answer(0, "x"), first), Moved)
+        await world.give(world.new_actor(), Activation("s1", None, "released"))
+        assert isinstance(await world.send(Answer(0, "x")), Reply)
 
     run_virtual(scenario)
 
@@ -216,5 +269,287 @@ def test_an_activation_that_comes_too_late_is_refused() -> None:
         await asyncio.sleep(0)
         assert isinstance(await world.actor.activated(), StateConflict)
         assert await run == DeactivationReason.REFUSED
+
+    run_virtual(scenario)
+
+
+# Time that the process itself has lost
+
+
+def test_time_in_which_the_loop_was_blocked_is_credited() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(10)
+        await stall(30)
+        await asyncio.sleep(5)
+        [(cause, ms)] = world.ledger(await world.stored())
+        assert cause == "storage_unavailable" and 29_000 <= ms <= 30_100
+
+    run_virtual(scenario)
+
+
+def test_a_deadline_within_a_stall_does_not_fire() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(115.5)
+        await stall(60)
+        await asyncio.sleep(2)
+        state = await world.stored()
+        assert state.answers == () and state.open is not None
+        assert state.open.remaining_ms(clock()) > 1_500
+        assert isinstance(await world.send(Answer(0, "in time")), Reply)
+
+    run_virtual(scenario)
+
+
+def test_a_hiccup_of_the_loop_is_not_written_down() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await asyncio.sleep(10.5)
+        await stall(1.3)
+        await asyncio.sleep(5)
+        assert (await world.stored()).ledger == ()
+
+    run_virtual(scenario)
+
+
+def test_a_stall_while_paused_is_not_credited() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Pause(None))
+        await stall(30)
+        await asyncio.sleep(5)
+        assert (await world.stored()).ledger == ()
+
+    run_virtual(scenario)
+
+
+@pytest.mark.parametrize("seconds", [20, 400], ids=["before the deadline", "past the deadline"])
+def test_an_actor_that_lost_its_session_in_a_stall_writes_nothing_and_ends(seconds: int) -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Consent())
+        run, stalled, exits = world.run, world.actor, []
+        stalled._exit = lambda: exits.append(clock())
+        await asyncio.sleep(10.5)
+        taking = await Session.load(world.journal, "s1")
+        command = Activate("InterviewActor-other", "node-2", "hung", clock())
+        await taking.activate(command, None, clock() + 1000)
+        entries = dict(world.journal.entries)
+        await stall(seconds)
+        assert run is not None and await run == DeactivationReason.FENCED
+        ended = clock()
+        await asyncio.sleep(60)
+        assert world.journal.entries == entries
+        [exited] = exits
+        assert exited - ended == interview.EXIT_SECONDS * 1000
+        assert isinstance(await world.send(Answer(0, "x"), stalled), OrchestratorError)
+
+    run_virtual(scenario)
+
+
+# Outages that the actor only hears of
+
+
+async def outage(world: World, seconds: float) -> None:
+    """The storage was away for a while, in which this interview wrote nothing."""
+    since = world.clock()
+    await asyncio.sleep(seconds)
+    world.journal.outage = Outage(since, world.clock())
+    await asyncio.sleep(2)
+
+
+def test_an_outage_is_credited_to_an_idle_interview() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(10)
+        await outage(world, 40)
+        [(cause, ms)] = world.ledger(await world.stored())
+        assert cause == "storage_unavailable" and 40_000 <= ms <= 41_500
+
+    run_virtual(scenario)
+
+
+def test_an_outage_is_not_credited_to_a_paused_interview() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Pause(None))
+        await asyncio.sleep(10)
+        await outage(world, 40)
+        assert (await world.stored()).ledger == ()
+
+    run_virtual(scenario)
+
+
+def test_an_outage_that_the_actor_noticed_itself_is_not_credited_twice() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await asyncio.sleep(10)
+        since = clock()
+        world.journal.faults = ["away"] * 20
+        assert isinstance(await world.send(Extend(1, "x")), Retryable)
+        while world.journal.faults:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        world.journal.outage = Outage(since, clock() - 1000)
+        took = clock() - since
+        await asyncio.sleep(10)
+        credits = [ms for cause, ms in world.ledger(await world.stored()) if cause == "storage_unavailable"]
+        assert took - 2000 <= sum(credits) <= took
+
+    run_virtual(scenario)
+
+
+def test_each_of_several_outages_is_credited() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        for seconds in (5, 20, 5):
+            await asyncio.sleep(10)
+            await outage(world, seconds)
+        credits = [ms for _, ms in world.ledger(await world.stored())]
+        assert [round(ms / 1000) for ms in credits] == pytest.approx([5, 20, 5], abs=1)
+
+    run_virtual(scenario)
+
+
+def test_an_outage_does_not_let_the_deadline_fire_that_fell_into_it() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await asyncio.sleep(100)
+        since = clock()
+        world.journal.faults = ["away"] * 60
+        while world.journal.faults:
+            await asyncio.sleep(0.2)
+        world.journal.outage = Outage(since, clock())
+        await asyncio.sleep(3)
+        state = await world.stored()
+        # The timer fired in the outage, so the question is closed; what it cost is given to the next one.
+        assert [a.source for a in state.answers] == ["timeout"] and state.open is not None
+        assert state.open.remaining_ms(clock()) >= 295_000
+
+    run_virtual(scenario)
+
+
+# Activation and release
+
+
+def test_a_command_that_comes_during_the_activation_waits_for_it() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        world.journal.slow = 2.0
+        starting = asyncio.create_task(world.start())
+        await asyncio.sleep(0.5)
+        answer = asyncio.create_task(world.actor.execute("s1", Request(Answer(0, "x"), STAFF, clock())))
+        await asyncio.sleep(0.5)
+        assert not answer.done() and not starting.done()
+        await starting
+        assert isinstance(await answer, Reply)
+        assert [a.answer for a in (await world.stored()).answers] == ["x"]
+
+    run_virtual(scenario)
+
+
+def test_a_command_that_comes_during_an_activation_that_fails_has_not_happened() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        world.journal.slow, world.journal.faults = 1.0, ["away"]
+        request = Request(Start(), CANDIDATE, clock())
+        run = asyncio.create_task(world.actor.run(Activation("s1", dump_state(world.state), "start", request)))
+        await asyncio.sleep(0.5)
+        assert isinstance(await world.send(Answer(0, "x"), world.actor), Moved)
+        assert await run == DeactivationReason.REFUSED
+
+    run_virtual(scenario)
+
+
+def test_a_session_that_cannot_be_released_is_kept_until_it_can() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        run = await world.start()
+        world.journal.faults = ["away"]
+        assert isinstance(await world.actor.release("drain"), Retryable)
+        assert not run.done()
+        assert isinstance(await world.send(Answer(0, "x"), world.actor), Reply)
+        assert await world.actor.release("drain") is None
+        assert await run == DeactivationReason.RELEASED
+        await world.give(world.new_actor(), Activation("s1", None, "released", silent_since=clock()))
+        assert isinstance(await world.send(Answer(1, "y")), Reply)
+        assert [a.answer for a in (await world.stored()).answers] == ["x", "y"]
+
+    run_virtual(scenario)
+
+
+# BUG: the Deactivate of the release that failed is repeated and lands, so the journal names no owner any more:
+# clients see "recovering" and no placement for as long as this actor holds the session.
+def test_an_actor_that_kept_its_session_still_holds_it_in_the_journal() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        world.journal.faults = ["away"]
+        assert isinstance(await world.actor.release("drain"), Retryable)
+        await asyncio.sleep(5)
+        assert isinstance(await world.send(Extend(1, "x"), world.actor), Reply)
+        assert (await world.stored()).status_detail == "question_open"
+
+    run_virtual(scenario)
+
+
+# BUG: `release` before the session is there returns None, as if it had been handed over; it is held all the same.
+def test_a_release_during_the_activation_is_not_lost() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        world.journal.slow = 1.0
+        starting = asyncio.create_task(world.start())
+        await asyncio.sleep(0.5)
+        error = await world.actor.release("drain")
+        run = await starting
+        await asyncio.sleep(2)
+        assert (error is None) == run.done()
+
+    run_virtual(scenario)
+
+
+# BUG: `_activate` settles with the time at which it began, so a slow append of the activation is never credited.
+def test_the_time_of_a_slow_start_is_credited() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        world.journal.slow = 2.0
+        await world.start()
+        world.journal.slow = 0.0
+        began = clock()
+        await world.send(Extend(1, "x"), world.actor)
+        await asyncio.sleep(2)
+        question = (await world.stored()).open
+        assert question is not None and question.remaining_ms(began) >= 120_000
+
+    run_virtual(scenario)
+
+
+def test_a_session_that_kills_its_actors_is_parked_by_the_next_one() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        for n in range(2):
+            taking = await Session.load(world.journal, "s1")
+            await taking.activate(Activate(f"InterviewActor-dead-{n}", "node-1", "crash", clock()), None, clock())
+        await asyncio.sleep(5)
+        died = clock() - 5000
+        await world.give(world.new_actor(), Activation("s1", None, "crash", silent_since=died))
+        assert await world.ended() == DeactivationReason.PARKED
+        state = await world.stored()
+        assert state.status_detail == "parked" and state.parked_since == died
 
     run_virtual(scenario)

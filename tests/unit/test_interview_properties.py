@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +18,8 @@ from orchestrator.interview.fold import fold, fold_all
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, dump_state, load_state
 from orchestrator.interview.view import session_view
+from tests.unit.test_interview_actor import World
+from tests.unit.virtual import run_virtual
 from tests.unit.world import CANDIDATE, STAFF, T0, first_entry
 
 texts = st.text(max_size=8)
@@ -116,3 +123,51 @@ def test_time_that_was_not_ours_is_never_credited(
         if events:
             state = fold(state, new_entry("s1", state.next_seq, state.epoch, now, events))
     assert state.ledger == ()
+
+
+client_step = st.tuples(
+    st.one_of(
+        st.builds(c.Answer, st.integers(0, 3), texts),
+        st.builds(c.Answer, st.integers(0, 3), texts),
+        st.just(c.Pause()),
+        st.just(c.Resume()),
+        st.builds(c.Extend, st.integers(1, 60), texts),
+        st.just(c.Consent()),
+        st.just(c.NewLink()),
+        st.just(c.End()),
+        texts,  # a draft
+    ),
+    st.integers(0, 150),
+    st.sampled_from([STAFF, CANDIDATE]),
+)
+ClientStep = tuple[c.Command | str, int, c.Caller]
+
+
+def life(steps: list[ClientStep]) -> dict[str, Any]:
+    """What a client sees after some commands, each so many seconds after the one before."""
+
+    async def scenario(clock: Callable[[], int]) -> dict[str, Any]:
+        world = await World.make(clock, questions=4)
+        await world.start()
+        for what, later, caller in steps:
+            await asyncio.sleep(later)
+            question = (await world.stored()).open
+            if not isinstance(what, str):
+                await world.send(what, caller=caller)
+            elif question is not None:
+                await world.save_draft(question.index, what)
+        await asyncio.sleep(0.1)
+        return session_view(await world.stored(), clock())
+
+    return run_virtual(scenario)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(client_step, max_size=10))
+def test_a_session_handed_over_after_every_command_looks_the_same_to_clients(steps: list[ClientStep]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        seen = life(steps)
+        patch.setattr(World, "hands_over", True)
+        seen_handed_over = life(steps)
+    del seen["placement"], seen_handed_over["placement"]
+    assert seen_handed_over == seen

@@ -47,4 +47,8 @@ def run_virtual(scenario: Callable[[Callable[[], int]], Coroutine[Any, Any, T]])
     try:
         return loop.run_until_complete(scenario(loop.wall_ms))
     finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.close()

@@ -1,0 +1,232 @@
+"""One simulated candidate, with the staff who look after it: creates, starts, drafts, answers, lets clocks run out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from typing import Any
+
+import httpx
+
+from tests.chaos.caller import Caller, GaveUp, Refused, version_of
+from tests.chaos.record import Interview, Record
+
+LONG_SECONDS = 120
+"""The time for questions that are answered: longer than a command is repeated."""
+WAIT_SECONDS = 100.0
+"""How long a clock that was let run out may take, with all extensions and credits."""
+REPEAT_SHARE = 0.1
+SHORT_SHARE = 0.3
+ANSWERED_SHORT_SHARE = 0.2
+STAFF_SHARE = 0.12
+
+
+class Candidate:
+    """Runs interviews one after the other. `interview` is the one in progress."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        record: Record,
+        stopping: asyncio.Event,
+        number: int,
+        seed: int,
+        pace_seconds: float,
+    ) -> None:
+        self.interview: Interview | None = None
+        self._record = record
+        self._stopping = stopping
+        self._number = number
+        self._pace = pace_seconds
+        self._rng = random.Random(f"{seed}:{number}")
+        self._caller = Caller(http, record, number, self._rng)
+        self._now = asyncio.Event()
+        self._said = 0
+
+    async def run(self) -> None:
+        """Interview after interview until the load is stopped. What goes wrong is in the record."""
+        while not self._stopping.is_set():
+            try:
+                await self._interview()
+            except GaveUp:
+                if self.interview:
+                    self.interview.uncertain = True
+            except Refused as error:
+                self._record.error(self.interview, f"refused: {error}")
+            self.interview = None
+
+    def hurry(self) -> None:
+        """Do not think any longer."""
+        self._now.set()
+
+    async def _interview(self) -> None:
+        await self._think()
+        interview = await self._create()
+        await self._command(interview, "start", {})
+        interview.started = True
+        for index, kind in enumerate(interview.kinds):
+            if self._stopping.is_set():
+                return await self._leave(interview)
+            await self._question(interview, index, kind)
+
+    async def _create(self) -> Interview:
+        kinds = ["short" if self._rng.random() < SHORT_SHARE else "long" for _ in range(self._rng.randint(6, 12))]
+        body = {
+            "name": f"Candidate {self._number}",
+            "email": f"candidate.{self._number}@example.com",
+            "questions": [f"Question {index}?" for index in range(len(kinds))],
+            "question_types": ["coding" if kind == "short" else "text" for kind in kinds],
+            "text_question_timer": LONG_SECONDS,
+            "coding_question_timer": self._rng.randint(5, 8),
+        }
+        response = await self._caller.command("create", "POST", "/create", body, _new_key())
+        interview = Interview(response.json()["session_id"], self._number, kinds)
+        self._record.interviews.append(interview)
+        self.interview = interview
+        return interview
+
+    async def _question(self, interview: Interview, index: int, kind: str) -> None:
+        if self._rng.random() < STAFF_SHARE:
+            await self._staff(interview)
+        for _ in range(self._rng.choice((0, 1, 1, 2))):
+            await self._think(0.5)
+            await self._draft(interview, index, kind)
+        answered = kind == "long" or self._rng.random() < ANSWERED_SHORT_SHARE
+        if not answered or not await self._answer(interview, index, kind):
+            await self._until_closed(interview, index)
+
+    async def _answer(self, interview: Interview, index: int, kind: str) -> bool:
+        """Answer; False if the clock of a short question was faster, which may happen when a call was delayed."""
+        await self._think()
+        text = self._words(interview, index, "answer")
+        body = {"question_index": index, "answer": text}
+        key = _new_key()
+        interview.sent[index] = text
+        try:
+            await self._command(interview, "answer", body, key)
+        except Refused as error:
+            interview.refused[index] = text
+            if error.status == 409 and kind == "short":
+                return False
+            raise
+        interview.acknowledged[index] = text
+        interview.completed = index == len(interview.kinds) - 1
+        if self._rng.random() < REPEAT_SHARE:
+            await self._repeat(interview, body, key)
+        return True
+
+    async def _repeat(self, interview: Interview, body: dict[str, Any], key: str) -> None:
+        """Send an acknowledged answer again: it must be recognised, and be there once."""
+        try:
+            response = await self._command(interview, "answer", body, key, "repeat")
+        except Refused as error:
+            self._record.error(interview, f"a repeat of question {body['question_index']} was refused: {error}")
+            return
+        kept = [a for a in response.json()["session"]["answers"] if a["question_index"] == body["question_index"]]
+        if response.headers.get("Idempotency-Replayed") != "true":
+            self._record.error(interview, f"a repeat of question {body['question_index']} was not recognised")
+        if [a["answer"] for a in kept] != [body["answer"]]:
+            self._record.error(interview, f"after a repeat, question {body['question_index']} has {kept}")
+
+    async def _draft(self, interview: Interview, index: int, kind: str) -> None:
+        texts = interview.drafts.setdefault(index, [])
+        text = self._words(interview, index, "draft")
+        texts.append(text)
+        body = {"question_index": index, "draft": text, "revision": len(texts)}
+        path = f"/session/{interview.session_id}/draft"
+        try:
+            response = await self._revived(interview, "draft", "PUT", path, body, None)
+        except Refused as error:
+            if error.status != 409 or kind != "short":
+                raise
+            return
+        if response.json()["saved"]:
+            interview.drafts_acknowledged[index] = len(texts)
+        else:
+            self._record.error(interview, f"draft {len(texts)} of question {index} was not saved: {response.text}")
+
+    async def _staff(self, interview: Interview) -> None:
+        """More time, or a pause."""
+        reason = f"{interview.session_id} {_new_key()}"
+        if self._rng.random() < 0.5:
+            body = {"seconds": float(self._rng.randint(2, 10)), "reason": reason}
+            await self._command(interview, "extend", body)
+            interview.extended.append(reason)
+            return
+        await self._command(interview, "pause", {"reason": reason})
+        interview.paused.append(reason)
+        await asyncio.sleep(self._rng.uniform(0.5, 3.0))
+        await self._command(interview, "resume", {})
+        interview.resumed += 1
+
+    async def _until_closed(self, interview: Interview, index: int) -> None:
+        """Let the clock run out, and look until the service has closed the question."""
+        give_up = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < give_up and not self._stopping.is_set():
+            session = await self._look(interview)
+            if session and (session["current_question_count"] > index or session["status"] == "completed"):
+                interview.completed = session["status"] == "completed"
+                return
+            if session and session["status_detail"] == "parked":
+                await self._revive(interview)
+            await asyncio.sleep(0.5)
+        if not self._stopping.is_set():
+            self._record.error(interview, f"question {index} was not closed within {WAIT_SECONDS:.0f} s")
+            raise GaveUp("wait")
+
+    async def _look(self, interview: Interview) -> dict[str, Any] | None:
+        """The session, if it can be read now; a version that was acknowledged must be in it."""
+        known = interview.version
+        response = await self._caller.once("GET", f"/session/{interview.session_id}")
+        if response is None or not response.is_success:
+            return None
+        version = version_of(response)
+        if version < known:
+            self._record.error(interview, f"version {version} was read after {known} had been acknowledged")
+        interview.version = max(known, version)
+        return response.json()["session"]
+
+    async def _leave(self, interview: Interview) -> None:
+        if self._rng.random() < 0.5:
+            await self._command(interview, "end", {"reason": "the load stops"})
+            interview.ended = interview.completed = True
+
+    async def _command(
+        self, interview: Interview, what: str, body: dict[str, Any], key: str | None = None, name: str | None = None
+    ) -> httpx.Response:
+        path = f"/session/{interview.session_id}/{what}"
+        return await self._revived(interview, name or what, "POST", path, body, key or _new_key())
+
+    async def _revived(
+        self, interview: Interview, name: str, method: str, path: str, body: dict[str, Any], key: str | None
+    ) -> httpx.Response:
+        """Make a command; if the session is parked, have staff start it again first."""
+        try:
+            return await self._caller.command(name, method, path, body, key, interview)
+        except Refused as error:
+            if not error.is_parked:
+                raise
+        await self._revive(interview)
+        return await self._caller.command(name, method, path, body, key, interview)
+
+    async def _revive(self, interview: Interview) -> None:
+        self._record.counts["parked"] += 1
+        path = f"/session/{interview.session_id}/start"
+        await self._caller.command("start", "POST", path, {}, _new_key(), interview)
+
+    async def _think(self, share: float = 1.0) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._now.wait(), self._pace * share * self._rng.uniform(0.4, 1.6))
+        self._now.clear()
+
+    def _words(self, interview: Interview, index: int, what: str) -> str:
+        """A text that is never sent twice, so that whatever is stored can be told apart."""
+        self._said += 1
+        return f"{what} {self._said} of candidate {self._number} to question {index} in {interview.session_id} ✓"
+
+
+def _new_key() -> str:
+    return uuid.uuid4().hex
