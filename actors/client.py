@@ -383,7 +383,7 @@ class InterviewClient:
             try:
                 registry = self._registry or await self._ensure_registry()
                 return await cluster.call(registry, method, *args, timeout=timeout)
-            except cluster.ActorGone as error:
+            except (cluster.ActorGone, cluster.ActorAway) as error:
                 self._registry = None
                 if _loop_time() >= give_up:
                     raise Unavailable("The registry is restarting; try again soon.", retry_after=1) from error

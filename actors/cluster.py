@@ -5,7 +5,8 @@ What a call can end in:
     a value                the method's result
     OrchestratorError      the method returned one (errors travel as values, so no traceback is logged)
     ActorGone              the process is dead; whether the call ran is unknown
-    ActorSilent            no answer in time, or the node cannot be reached; it may be hung or alive
+    ActorSilent            no answer in time; it may be hung or alive
+    ActorAway              it cannot be reached just now: it is being restarted, or its node is lost or cut off
 
 Actors are detached and named within one namespace, and named arguments are names, not handles.
 """
@@ -17,6 +18,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +46,10 @@ class ActorGone(Retryable):
 
 class ActorSilent(Retryable):
     code = "actor_silent"
+
+
+class ActorAway(ActorSilent):
+    code = "actor_away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +118,23 @@ async def call(
 ) -> Any:
     """Call an actor's method and wait for its result. `timeout` in seconds; None waits for ever.
 
-    Raises what the method returned as an error, ActorGone or ActorSilent.
+    Raises what the method returned as an error, ActorGone, ActorSilent or ActorAway.
     """
     bound = getattr(actor, method)
     try:
         reference = (bound.options(name=label) if label else bound).remote(*args)
         result = await (asyncio.wait_for(_value(reference), timeout) if timeout else _value(reference))
-    except (TimeoutError, ActorUnavailableError) as error:
+    except TimeoutError as error:
         raise ActorSilent(f"The actor did not answer {method} in time.", retry_after=1) from error
+    except ActorUnavailableError as error:
+        raise ActorAway("The actor cannot be reached just now.", retry_after=1) from error
     except (ActorDiedError, RayActorError) as error:
         raise ActorGone("The actor's process has ended.", retry_after=1) from error
     except RayTaskError as error:
         cause = getattr(error, "cause", None)
         raise cause if isinstance(cause, OrchestratorError) else error from None
     except RayError as error:
-        raise ActorSilent(f"Ray could not make the call: {type(error).__name__}.", retry_after=1) from error
+        raise ActorAway(f"Ray could not make the call: {type(error).__name__}.", retry_after=1) from error
     if isinstance(result, OrchestratorError):
         raise result
     return result
@@ -168,8 +176,10 @@ def restart(actor: ActorHandle) -> None:
 
 
 def exit_process() -> None:
-    """End this actor's own process, for good."""
-    os._exit(0)
+    """End this actor's own process, for good, with Ray's knowledge if Ray can be reached."""
+    threading.Timer(1.0, os._exit, (0,)).start()
+    with contextlib.suppress(RayError):
+        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
 def count(name: str, description: str, **tags: str) -> None:

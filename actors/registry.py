@@ -49,6 +49,7 @@ ACTIVATION_SECONDS = 8.0
 URGENT_WAIT_SECONDS = 60.0
 RELEASE_SECONDS = 5.0
 NOTICE_SECONDS = 1.0
+AWAY_SECONDS = 2.0
 RECOVER_AT_ONCE = 8
 RECOVER_EVERY_SECONDS = 10.0
 ACTOR_PREFIX = "InterviewActor-"
@@ -317,15 +318,29 @@ class Registry:
         cluster.count("interview_deactivations", "Interviews that their actor has let go, by reason.", reason=reason)
 
     async def _end_of(self, live: Live, run: asyncio.Future[Any]) -> DeactivationReason | None:
-        """Why the run ended; None if the process is dead."""
+        """Why the run ended; None if the process is dead, or cannot be reached for some seconds."""
         while True:
             try:
                 return await run
             except cluster.ActorGone:
                 return None
             except OrchestratorError:
-                await asyncio.sleep(0.2)
+                if not await self._comes_back(live):
+                    return None
                 run = asyncio.ensure_future(cluster.call(live.handle, "joined", timeout=None))
+
+    async def _comes_back(self, live: Live) -> bool:
+        """Whether an actor that cannot be reached answers again soon."""
+        give_up = asyncio.get_running_loop().time() + AWAY_SECONDS
+        while asyncio.get_running_loop().time() < give_up:
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(cluster.ActorSilent):
+                try:
+                    await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+                except cluster.ActorGone:
+                    return False
+                return True
+        return False
 
     async def _answers(self, live: Live) -> bool:
         """Whether an actor answers a ping. One that is dead does too: its supervisor knows."""

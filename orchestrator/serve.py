@@ -40,6 +40,7 @@ DATABASE_PAUSE_SECONDS = 2.0
 STABLE_SECONDS = 30.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OBJECT_STORE_BYTES = 128 * 2**20
+METRICS_INTERVAL = "RAY_metrics_report_interval_ms"
 
 console = Console(highlight=False)
 
@@ -150,6 +151,11 @@ class Supervisor:
         if self.settings.mongodb_url is not None:
             say("database", "MongoDB at MONGODB_URL")
             return
+        if self.settings.ray_address is not None:
+            raise Unavailable(
+                "RAY_ADDRESS is set but MONGODB_URL is not: actors on that cluster could not reach an embedded "
+                "database. Set MONGODB_URL here and where Ray is started."
+            )
         self.database = EmbeddedServer(self.data_dir)
         self.database.start()
         self.environment["MONGODB_URL"] = self.database.url
@@ -170,7 +176,7 @@ class Supervisor:
             RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on every system: keep to loopback, take no other node in
             # Reading the figures of 200 processes stops them all for a moment; once a minute is enough for a dashboard.
             REPORTER_UPDATE_INTERVAL_MS="60000",
-            RAY_metrics_report_interval_ms="60000",
+            RAY_metrics_report_interval_ms=os.environ.get(METRICS_INTERVAL, "60000"),
             RAY_task_events_report_interval_ms="3000",
             RAY_maximum_gcs_destroyed_actor_cached_count="1000",
         )

@@ -20,7 +20,7 @@ WAIT_SECONDS = 100.0
 """How long a clock that was let run out may take, with all extensions and credits."""
 REPEAT_SHARE = 0.1
 SHORT_SHARE = 0.3
-ANSWERED_SHORT_SHARE = 0.2
+ANSWERED_SHORT_SHARE = 0.35
 STAFF_SHARE = 0.12
 
 
@@ -105,6 +105,7 @@ class Candidate:
         body = {"question_index": index, "answer": text}
         key = _new_key()
         interview.sent[index] = text
+        interview.sent_at[index] = time.time_ns() // 1_000_000
         try:
             await self._command(interview, "answer", body, key)
         except Refused as error:

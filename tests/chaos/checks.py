@@ -17,7 +17,7 @@ MAX_CREDIT_MS = 120_000
 
 @dataclass
 class Findings:
-    """Sentences about what is wrong, by kind, and how much was checked. Only `late` and `odd` are no failures."""
+    """Sentences about what is wrong, by kind, and how much was checked. WARNINGS are no failures."""
 
     sessions: int = 0
     checked: int = 0
@@ -34,6 +34,8 @@ class Findings:
     chain_broken: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
+    unfair: list[str] = field(default_factory=list)
+    """Answers sent in time, and repeated as they should be, but refused: their time ran out on our account."""
     odd: list[str] = field(default_factory=list)
 
     FAILURES: ClassVar = (
@@ -46,6 +48,7 @@ class Findings:
         "chain_broken",
         "stuck",
     )
+    WARNINGS: ClassVar = ("late", "unfair", "odd")
 
     @property
     def problems(self) -> list[str]:
@@ -140,6 +143,9 @@ def check_closings(told: Interview, closings: list[Closing], findings: Findings)
             findings.early.append(f"{where} was closed {-closing.late_ms} ms before it was due{paused}")
         if closing.late_ms > LATE_MS and not closing.explained:
             findings.late.append(f"{where} was closed {closing.late_ms} ms after it was due")
+        in_hand = closing.due - journal.GRACE_MS - told.sent_at.get(closing.index, closing.due)
+        if closing.index in told.refused and in_hand > 0:
+            findings.unfair.append(f"{where} was answered {in_hand} ms before its deadline, and then refused")
 
 
 def _by_index(closings: list[Closing]) -> dict[int, list[Closing]]:

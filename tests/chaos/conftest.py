@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,9 @@ def faults_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def chaos_service(tmp_path_factory: pytest.TempPathFactory, faults_folder: Path) -> Iterator[Serve]:
     folder = tmp_path_factory.mktemp("chaos")
-    with serving(folder, INTERVIEW_WARM_ACTORS="3", INTERVIEW_FAULTS=str(faults_folder)) as service:
+    with serving(
+        folder, INTERVIEW_WARM_ACTORS="3", INTERVIEW_FAULTS=str(faults_folder), RAY_metrics_report_interval_ms="1000"
+    ) as service:
         yield service
 
 
@@ -57,6 +60,12 @@ def driver(service: Serve) -> Iterator[Driver]:
     driver = Driver(service.note["environment"])
     yield driver
     driver.close()
+
+
+def say(capsys: pytest.CaptureFixture[str], figure: str) -> None:
+    """Print a measured figure where the reader of a test run sees it."""
+    with capsys.disabled():
+        sys.stdout.write(f"\n{figure}\n")
 
 
 async def until(condition: Callable[[], Awaitable[Any] | Any], seconds: float, what: str) -> Any:

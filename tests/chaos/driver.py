@@ -3,8 +3,10 @@
 It reads one JSON list a line, `[command, argument, ...]`, and answers with one JSON value a line:
 
     ["take", session, since_ms]      start an actor behind the Registry's back and have it take the session
+    ["start", session]               the same with a session that has not started
     ["release", session, reason]     have the Registry hand a session over; null, or the error's code
-    ["status"]                       the Registry's status
+    ["status"]                       the Registry's status, null while it is away
+    ["metrics"]                      what the nodes show to Prometheus
     ["bare", n, at_once]             seconds to start n bare actors, so many at a time
 """
 
@@ -17,6 +19,8 @@ import subprocess
 import sys
 import time
 from typing import Any
+
+import httpx
 
 from orchestrator.storage.embedded import die_with_parent
 from tests.servers import ROOT
@@ -64,13 +68,21 @@ class Bare:
         pass
 
 
-async def _take(session_id: str, since: int) -> str:
+async def _start(session_id: str) -> str:
+    from orchestrator.interview.commands import Caller, Start
+    from orchestrator.session import Request
+
+    now = time.time_ns() // 1_000_000
+    return await _take(session_id, now, Request(Start(), Caller("driver", "staff"), now))
+
+
+async def _take(session_id: str, since: int, request: Any = None) -> str:
     from actors import cluster
     from actors.interview import Activation
 
     name = f"InterviewActor-{os.urandom(4).hex()}"
     actor = cluster.start_interview_actor(name, 0.005, 64 * 2**20)
-    activation = Activation(session_id, None, "hung", silent_since=since)
+    activation = Activation(session_id, None, "hung", request, silent_since=since)
     _keep.append(asyncio.ensure_future(cluster.call(actor, "run", activation, timeout=None)))
     await cluster.call(actor, "activated", timeout=30)
     return name
@@ -90,7 +102,18 @@ async def _release(session_id: str, reason: str) -> str | None:
 async def _status() -> Any:
     from actors import cluster
 
-    return await cluster.call(await cluster.ensure_registry(), "status", timeout=10)
+    try:
+        return await cluster.call(await cluster.ensure_registry(), "status", timeout=10)
+    except (cluster.ActorGone, cluster.ActorSilent):
+        return None
+
+
+async def _metrics() -> str:
+    import ray
+
+    ports = [node["MetricsExportPort"] for node in ray.nodes() if node["Alive"]]
+    async with httpx.AsyncClient() as http:
+        return "".join([(await http.get(f"http://127.0.0.1:{port}/metrics")).text for port in ports])
 
 
 async def _bare(count: int, at_once: int) -> float:
@@ -115,17 +138,19 @@ async def _bare(count: int, at_once: int) -> float:
     return took
 
 
-COMMANDS = {"take": _take, "release": _release, "status": _status, "bare": _bare}
+COMMANDS = {"take": _take, "start": _start, "release": _release, "status": _status, "metrics": _metrics, "bare": _bare}
 _keep: list[Any] = []
 
 
 async def _main() -> None:
     from actors import cluster
 
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what Ray itself prints is no answer
     cluster.connect(os.environ["RAY_ADDRESS"], "parallel-interview")
     while line := await asyncio.to_thread(sys.stdin.readline):
         command, *arguments = json.loads(line)
-        print(json.dumps(await COMMANDS[command](*arguments)), flush=True)
+        print(json.dumps(await COMMANDS[command](*arguments)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

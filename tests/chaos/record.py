@@ -48,6 +48,8 @@ class Interview:
     kinds: list[str]
     """Of its questions: "long", or "short" for one whose clock may run out."""
     sent: dict[int, str] = field(default_factory=dict)
+    sent_at: dict[int, int] = field(default_factory=dict)
+    """When an answer was first sent, in ms of the wall clock (the service's, on one machine)."""
     acknowledged: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     drafts: dict[int, list[str]] = field(default_factory=dict)

@@ -67,7 +67,7 @@ def report(console: Console, record: Record, injected: list[Injected], findings:
     for fault in injected:
         if not fault.recovered:
             findings.stuck.append(f"nothing succeeded within 30 s after {line_of(fault)}")
-    for name in (*Findings.FAILURES, "late", "odd"):
+    for name in (*Findings.FAILURES, *Findings.WARNINGS):
         style = "red" if name in Findings.FAILURES else "yellow"
         for sentence in getattr(findings, name)[:SHOWN]:
             console.print(f"{name}: {sentence}", style=style, markup=False, soft_wrap=True)
@@ -108,6 +108,6 @@ def _counts_table(record: Record, findings: Findings, seconds: float) -> Table:
     table.add_row("questions closed by their timer", str(findings.timers))
     table.add_row("acknowledgements checked", str(findings.checked))
     table.add_section()
-    for name in (*Findings.FAILURES, "late", "odd"):
+    for name in (*Findings.FAILURES, *Findings.WARNINGS):
         table.add_row(name.replace("_", " "), str(len(getattr(findings, name))))
     return table

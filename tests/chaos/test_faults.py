@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -121,6 +122,8 @@ async def test_an_actor_that_was_cut_off_writes_nothing_and_ends_itself(
     await candidate.answer_at_last(1, "answer 1", "a1")
     session = await candidate.check_nothing_lost()
     assert session["placement"] == {**session["placement"], "actor": new, "epoch": 2}, "the new owner is not disturbed"
+    counted = 'interview_deactivations_total{.*reason="fenced".*} [1-9]'
+    await until(lambda: re.search(counted, driver.ask("metrics")), 10, "a metric says so")
     assert driver.ask("status")["placements"][new] == candidate.session_id, "and the Registry has found it"
 
 
@@ -199,7 +202,7 @@ async def credited(candidate: Candidate) -> list[dict[str, Any]]:
 
 
 async def test_poison_is_parked_and_staff_can_retry_or_end_it(
-    service: Serve, candidate: Candidate, faults_folder: Path
+    service: Serve, candidate: Candidate, faults_folder: Path, driver: Driver
 ) -> None:
     actor = await started(candidate)
     pid: int | None = pid_of(service, actor)
@@ -212,6 +215,7 @@ async def test_poison_is_parked_and_staff_can_retry_or_end_it(
             break
     session = await until(lambda: parked(candidate), 30, "the session is parked")
     assert session["current_question"]["deadline"] is None and session["placement"] is None
+    await until(lambda: re.search("interview_parked_sessions{.*} 1", driver.ask("metrics")), 20, "a metric says so")
     stats = (await candidate.call("GET", "/stats"))["stats"]
     cluster = (await candidate.call("GET", "/cluster"))["cluster"]
     assert stats["parked_sessions"] == 1

@@ -120,7 +120,7 @@ def _answer(index: int, text: str, source: str) -> dict[str, Any]:
 
 
 def _found(findings: Findings) -> set[str]:
-    return {name for name in (*Findings.FAILURES, "late", "odd") if getattr(findings, name)}
+    return {name for name in (*Findings.FAILURES, *Findings.WARNINGS) if getattr(findings, name)}
 
 
 def test_a_good_session_passes() -> None:
@@ -216,6 +216,11 @@ def _keep_refused(made: Made) -> None:
     made.told.refused[1] = "second"
 
 
+def _refuse_what_was_in_time(made: Made) -> None:
+    made.told.sent[2] = made.told.refused[2] = "third"
+    made.told.sent_at[2] = BASE_MS + 13_000
+
+
 def _lose_start(made: Made) -> None:
     made.remove("started")
 
@@ -249,6 +254,7 @@ BAD: dict[Callable[[Made], None], set[str]] = {
     _older_draft: {"lost"},
     _invent_answer: {"invented"},
     _keep_refused: {"invented"},
+    _refuse_what_was_in_time: {"unfair"},
     _lose_start: {"lost"},
     _lose_end: {"lost", "stuck"},
     _park: {"stuck"},
@@ -266,7 +272,7 @@ def test_what_is_wrong_is_found(spoil: Callable[[Made], None]) -> None:
     spoil(made)
     findings = made.findings()
     assert BAD[spoil] <= _found(findings), findings
-    assert findings.failed == bool(BAD[spoil] - {"late", "odd"})
+    assert findings.failed == bool(BAD[spoil] - {*Findings.WARNINGS})
 
 
 def test_a_timer_that_is_late_for_a_reason_is_not_late() -> None:

@@ -1,21 +1,23 @@
-"""GroupCommit, and WarmPool with actors that are only names."""
+"""The node's journal: GroupCommit and Outages, and the JournalActor over a storage that fails; and the Watchdog."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from actors import cluster
-from actors.interview import Holding
-from actors.journal import MAX_BATCH, AppendResult, GroupCommit
-from actors.pool import Warm, WarmPool
-from orchestrator.errors import ClusterFull, OutcomeUnknown
+from actors import cluster, journal
+from actors.journal import MAX_BATCH, OUTAGE_POLL_SECONDS, AppendResult, GroupCommit, JournalActor, Outages
+from actors.watchdog import Watchdog
+from orchestrator.errors import OutcomeUnknown, Unavailable
 from orchestrator.interview.entry import Entry, new_entry
-from orchestrator.journal import Appended
+from orchestrator.journal import Appended, Outage
 from tests.unit.virtual import run_virtual
+from tests.unit.world import T0
+
+Clock = Callable[[], int]
 
 
 def entry(number: int) -> Entry:
@@ -58,76 +60,216 @@ def test_a_failed_batch_is_of_unknown_outcome_and_the_next_goes_on() -> None:
     run_virtual(scenario)
 
 
-class Cluster:
-    """Stands in for Ray: every actor is up after a second, unless it is named in `dead`."""
+# Outages
+
+
+def test_a_gap_without_success_is_an_outage_and_a_short_one_is_not() -> None:
+    outages = Outages()
+    for at in (T0, T0 + 1_000, T0 + 4_000):
+        outages.success(at)
+    assert outages.last is None
+    outages.success(T0 + 7_001)
+    assert outages.last == Outage(T0 + 4_000, T0 + 7_001)
+
+
+def test_all_who_wait_are_told_of_an_outage_once() -> None:
+    async def scenario(clock: Clock) -> None:
+        outages, told = Outages(), []
+
+        async def watch() -> None:
+            after = clock()
+            while True:
+                outage = await outages.next(after)
+                if outage is not None:
+                    told.append(outage)
+                    after = outage.until
+
+        watching = [asyncio.create_task(watch()) for _ in range(3)]
+        outages.success(clock())
+        await asyncio.sleep(10)
+        outages.success(clock())
+        await asyncio.sleep(100)
+        assert told == [Outage(T0, T0 + 10_000)] * 3
+        outages.success(clock())
+        await asyncio.sleep(1)
+        assert told[3:] == [Outage(T0 + 10_000, T0 + 110_000)] * 3
+        assert not any(task.done() for task in watching)
+
+    run_virtual(scenario)
+
+
+def test_who_asks_late_is_told_of_the_last_outage_and_who_knows_it_is_not() -> None:
+    async def scenario(clock: Clock) -> None:
+        outages = Outages()
+        outages.success(T0)
+        outages.success(T0 + 9_000)
+        assert await outages.next(T0 + 8_000) == Outage(T0, T0 + 9_000)
+        asked = clock()
+        assert await outages.next(T0 + 9_000) is None
+        assert clock() - asked == OUTAGE_POLL_SECONDS * 1000
+
+    run_virtual(scenario)
+
+
+def test_without_an_outage_a_poll_ends_after_a_while() -> None:
+    async def scenario(clock: Clock) -> None:
+        outages = Outages()
+        outages.success(clock())
+        assert await outages.next(clock()) is None
+        assert clock() == T0 + OUTAGE_POLL_SECONDS * 1000
+
+    run_virtual(scenario)
+
+
+# JournalActor
+
+
+class Storage:
+    """The storage behind a JournalActor: it is away, slow, or works."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.away, self.proof = clock, False, None
+
+    async def append(self, entry: Entry, prev_mac: str) -> Appended:
+        return (await self.append_many([(entry, prev_mac)]))[0]
+
+    async def append_many(self, batch: list[tuple[Entry, str]]) -> list[Any]:
+        if self.away:
+            raise Unavailable("away")
+        return [Appended(str(e.seq)) for e, _ in batch]
+
+    async def load(self, session_id: str) -> None:
+        if self.away:
+            raise Unavailable("away")
+
+    async def last_alive(self, holder: str) -> int | None:
+        return self.proof
+
+    async def alive(self, holder: str, now: int) -> None:
+        if self.away:
+            raise Unavailable("away")
+        self.proof = now
+
+
+@pytest.fixture
+def run_actor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a scenario with the storage, and a function that starts a JournalActor."""
+
+    def run(scenario: Callable[[Storage, Callable[[], JournalActor]], Awaitable[None]]) -> None:
+        async def with_actor(clock: Clock) -> None:
+            storage = Storage(clock)
+
+            async def open_store() -> Storage:
+                return storage
+
+            monkeypatch.setattr(journal, "wall_ms", clock)
+            monkeypatch.setattr(journal.logs, "configure", lambda: None)
+            monkeypatch.setattr(cluster, "raise_priority", lambda _: None)
+            monkeypatch.setattr(cluster, "own_node_id", lambda: "node-1")
+            monkeypatch.setattr("actors.storage.open_store", open_store)
+            await scenario(storage, lambda: JournalActor("JournalActor-1"))
+
+        run_virtual(with_actor)
+
+    return run
+
+
+def test_an_error_says_since_when_the_storage_is_away(run_actor: Callable[..., None]) -> None:
+    async def scenario(storage: Storage, start: Callable[[], JournalActor]) -> None:
+        actor = start()
+        await asyncio.sleep(5.5)
+        assert isinstance(await actor.append(entry(1), ""), Appended)
+        last = storage.clock()
+        storage.away = True
+        await asyncio.sleep(20)
+        for error in (await actor.append(entry(2), ""), await actor.load("s1")):
+            assert isinstance(error, Unavailable) and error.fields["since"] == last
+
+    run_actor(scenario)
+
+
+def test_an_outage_is_told_to_actors_that_did_nothing(run_actor: Callable[..., None]) -> None:
+    async def scenario(storage: Storage, start: Callable[[], JournalActor]) -> None:
+        actor = start()
+        await asyncio.sleep(5.5)
+        watching = asyncio.create_task(actor.next_outage(storage.clock()))
+        storage.away = True
+        await asyncio.sleep(20)
+        assert not watching.done()
+        storage.away = False
+        outage = await watching
+        assert outage is not None and 20_000 <= outage.until - outage.since <= 22_000
+
+    run_actor(scenario)
+
+
+def test_a_journal_actor_that_was_away_itself_is_an_outage_too(run_actor: Callable[..., None]) -> None:
+    async def scenario(storage: Storage, start: Callable[[], JournalActor]) -> None:
+        storage.proof = storage.clock() - 15_000
+        actor = start()
+        outage = await actor.next_outage(storage.clock() - 1)
+        assert outage is not None and outage.until - outage.since == 15_000
+
+    run_actor(scenario)
+
+
+# Watchdog
+
+
+class Pings:
+    """A system actor that answers, is silent or is dead; and what is done about it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.started = 0
-        self.starting = 0
-        self.most_at_once = 0
-        self.dead: set[str] = set()
-        self.killed: list[str] = []
-        monkeypatch.setattr(cluster, "call", self.call)
-        monkeypatch.setattr(cluster, "kill", self.killed.append)
+        self.error: Exception | None = None
+        self.restarted: list[Any] = []
+        self.watchdog = Watchdog()
+        monkeypatch.setattr(cluster, "call", self._call)
+        monkeypatch.setattr(cluster, "restart", self.restarted.append)
 
-    def start(self) -> tuple[str, Any]:
-        self.started += 1
-        self.starting += 1
-        self.most_at_once = max(self.most_at_once, self.starting)
-        return f"actor-{self.started}", f"actor-{self.started}"
-
-    async def call(self, actor: str, method: str, **_: Any) -> Holding:
+    async def _call(self, handle: str, method: str, timeout: float) -> bool:
         assert method == "ping"
-        await asyncio.sleep(1)
-        self.starting = max(0, self.starting - 1)
-        if actor in self.dead:
-            raise cluster.ActorGone("gone")
-        return Holding(None, 0, "node-1")
+        if self.error is not None:
+            raise self.error
+        return True
+
+    async def look(self, error: Exception | None, name: str = "Registry") -> None:
+        self.error = error
+        await self.watchdog.look(name, name)
 
 
-def test_the_pool_fills_one_by_one_and_each_actor_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = Cluster(monkeypatch)
-
-    async def scenario(_: Callable[[], int]) -> None:
-        pool = WarmPool(ray.start, wanted=4, at_once=2)
-        pool.refill()
-        await asyncio.sleep(10)
-        assert (pool.ready, pool.starting, ray.most_at_once) == (4, 0, 1)
-        taken = [await pool.take(1) for _ in range(4)]
-        assert len({warm.name for warm in taken}) == 4
-        await asyncio.sleep(10)
-        assert pool.ready == 4
-        await asyncio.gather(*(pool.take(10) for _ in range(8)))
-        assert ray.most_at_once == 2, "who waits is worth more than the calm of the others"
-
-    run_virtual(scenario)
+@pytest.fixture
+def pings(monkeypatch: pytest.MonkeyPatch) -> Pings:
+    return Pings(monkeypatch)
 
 
-def test_who_waits_is_served_in_order_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = Cluster(monkeypatch)
-
-    async def scenario(_: Callable[[], int]) -> None:
-        pool = WarmPool(ray.start, wanted=0, at_once=1)
-        takes = [asyncio.create_task(pool.take(2.5)) for _ in range(4)]
-        done = await asyncio.gather(*takes, return_exceptions=True)
-        assert [d.name for d in done if isinstance(d, Warm)] == ["actor-1", "actor-2"]
-        assert [type(d) for d in done[2:]] == [ClusterFull, ClusterFull]
-
-    run_virtual(scenario)
+SILENT, GONE = cluster.ActorSilent("silent"), cluster.ActorGone("gone")
 
 
-def test_an_actor_that_died_while_warm_is_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = Cluster(monkeypatch)
+async def test_two_silent_pings_restart_an_actor_and_it_has_two_again(pings: Pings) -> None:
+    await pings.look(SILENT)
+    assert pings.restarted == []
+    await pings.look(SILENT)
+    assert pings.restarted == ["Registry"]
+    await pings.look(SILENT)
+    assert pings.restarted == ["Registry"]
 
-    async def scenario(_: Callable[[], int]) -> None:
-        pool = WarmPool(ray.start, wanted=2, at_once=2)
-        pool.refill()
-        await asyncio.sleep(5)
-        ray.dead.add("actor-1")
-        await pool.check()
-        assert pool.ready == 1 and ray.killed == ["actor-1"]
-        pool.refill()
-        await asyncio.sleep(5)
-        assert pool.ready == 2
 
-    run_virtual(scenario)
+@pytest.mark.parametrize("between", [None, GONE], ids=["an answer", "a death"])
+async def test_an_answer_or_a_death_between_two_silences_restarts_nothing(
+    pings: Pings, between: Exception | None
+) -> None:
+    for error in (SILENT, between, SILENT):
+        await pings.look(error)
+    assert pings.restarted == []
+
+
+async def test_a_dead_actor_is_left_to_ray(pings: Pings) -> None:
+    for _ in range(5):
+        await pings.look(GONE)
+    assert pings.restarted == []
+
+
+async def test_the_silences_of_two_actors_are_not_added_up(pings: Pings) -> None:
+    await pings.look(SILENT, "Registry")
+    await pings.look(SILENT, "Housekeeper")
+    assert pings.restarted == []

@@ -47,8 +47,15 @@ def run_virtual(scenario: Callable[[Callable[[], int]], Coroutine[Any, Any, T]])
     try:
         return loop.run_until_complete(scenario(loop.wall_ms))
     finally:
-        left = asyncio.all_tasks(loop)
+        loop.run_until_complete(_end_tasks())
+        loop.close()
+
+
+async def _end_tasks() -> None:
+    """Cancel what the scenario has left running. (Python 3.11's `wait_for` may swallow a cancellation.)"""
+    for _ in range(3):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.close()
+        if left:
+            await asyncio.wait(left, timeout=1)
