@@ -26,6 +26,7 @@ from actors.interview import Activation
 from actors.registry import Placement
 from orchestrator import faults
 from orchestrator.errors import (
+    Fenced,
     InvalidInput,
     Moved,
     NotFound,
@@ -143,7 +144,7 @@ class InterviewClient:
     ) -> dict[str, Any]:
         """Keep the text in progress of the open question: {"revision": highest stored, "saved": bool}."""
         received_at = wall_ms()
-        give_up, lost = _loop_time() + COMMAND_SECONDS, None
+        give_up, lost, pause = _loop_time() + COMMAND_SECONDS, None, RESEND_SECONDS
         while True:
             holder = await self._holder(session_id, lost, give_up)
             if isinstance(holder, Session):
@@ -153,9 +154,9 @@ class InterviewClient:
             args = (session_id, index, text, revision, received_at)
             try:
                 saved = await self._call(session_id, name, handle, "save_draft", args, give_up)
-            except (Moved, cluster.ActorGone, cluster.ActorSilent) as error:
+            except (Moved, Fenced, cluster.ActorGone, cluster.ActorSilent) as error:
                 lost = name
-                await self._before_resend(session_id, error, give_up)
+                pause = await self._before_resend(session_id, error, give_up, pause)
                 continue
             return {"revision": saved.revision, "saved": saved.saved}
 
@@ -258,7 +259,7 @@ class InterviewClient:
     # How commands find their session
 
     async def _until_executed(self, session_id: str, request: Request) -> Reply:
-        give_up, lost = _loop_time() + COMMAND_SECONDS, None
+        give_up, lost, pause = _loop_time() + COMMAND_SECONDS, None, RESEND_SECONDS
         while True:
             name = None
             try:
@@ -267,9 +268,9 @@ class InterviewClient:
                     return await self._execute_here(holder, request)
                 name, handle = holder
                 return await self._call(session_id, name, handle, "execute", (session_id, request), give_up)
-            except (Moved, cluster.ActorGone, cluster.ActorSilent) as error:
+            except (Moved, Fenced, cluster.ActorGone, cluster.ActorSilent) as error:
                 lost = name or lost
-                await self._before_resend(session_id, error, give_up)
+                pause = await self._before_resend(session_id, error, give_up, pause)
 
     async def _holder(self, session_id: str, lost: str | None, give_up: float) -> Session | tuple[str, Any]:
         """The actor that holds a session, or the session itself if it needs none. `lost` is one that did not."""
@@ -353,14 +354,16 @@ class InterviewClient:
                 raise cluster.ActorSilent("The session has moved; the command is sent again.", retry_after=1)
         return await task
 
-    async def _before_resend(self, session_id: str, error: Retryable, give_up: float) -> None:
+    async def _before_resend(self, session_id: str, error: Retryable, give_up: float, pause: float) -> float:
+        """Forget who held the session, and wait a little. The next pause; raises OutcomeUnknown if time is over."""
         self._holders.pop(session_id, None)
-        if _loop_time() + 0.05 >= give_up:
+        if _loop_time() + pause >= give_up:
             raise OutcomeUnknown(
                 "The session is being moved to another machine; repeat the request with the same key.",
                 retry_after=1,
             ) from error
-        await asyncio.sleep(RESEND_SECONDS)
+        await asyncio.sleep(pause)
+        return min(2 * pause, 0.1)
 
     async def _suspect(self, session_id: str, name: str, since: int) -> bool:
         """Have the Registry look at a silent actor. True: somebody else holds its session now."""

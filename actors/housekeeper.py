@@ -49,7 +49,7 @@ class Housekeeper:
             (self._expire, 2.0),
             (self._abandon, 2.0),
             (self._finish_deletes, 2.0),
-            (self._watch_system_actors, 2.0),
+            (self._watch_system_actors, 1.0),
             (self._count_parked, 10.0),
             (self._forget, 600.0),
         ]

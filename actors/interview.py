@@ -88,6 +88,7 @@ class InterviewActor:
     def __init__(
         self, name: str, journal: WatchedJournal | None = None, node: str = "", clock: Callable[[], int] = wall_ms
     ) -> None:
+        self._name = name
         self._warming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._exit: Callable[[], None] = _stay
         if journal is None:
@@ -103,7 +104,6 @@ class InterviewActor:
             self._warming = asyncio.get_running_loop().create_task(journal.connect())
         else:
             self._warming.set_result(None)
-        self._name = name
         self._node = node
         self._journal = journal
         self._clock = clock

@@ -74,11 +74,8 @@ class WarmPool:
 
     def add(self, warm: Warm) -> None:
         """Give an actor that is up to whoever waits longest, the urgent first, or keep it."""
-        if self._usable(warm.node):
-            self._ready.append(warm)
-            self._serve()
-        else:
-            cluster.kill(warm.handle)
+        self._ready.append(warm)
+        self._serve()
 
     async def take(self, wait_seconds: float, *, urgent: bool = False) -> Warm:
         """One warm actor, used from now on. Raises ClusterFull: at once if there is no room, else after the wait."""
@@ -110,6 +107,7 @@ class WarmPool:
 
     async def check(self) -> None:
         """Ping the ready actors; throw away those that are dead, silent or not to be used any more."""
+        self._serve()
         await asyncio.gather(*map(self._check_one, list(self._ready)))
 
     def _is_full(self) -> bool:
@@ -119,6 +117,8 @@ class WarmPool:
         return _active(self._urgent) + _active(self._waiting) > to_come
 
     def _serve(self) -> None:
+        for warm in [warm for warm in self._ready if not self._usable(warm.node)]:
+            self._throw_away(warm)
         for waiters, kept in ((self._urgent, 0), (self._waiting, self._reserve)):
             while waiters and len(self._ready) > kept:
                 waiter = waiters.popleft()
@@ -126,12 +126,13 @@ class WarmPool:
                     waiter.set_result(self._ready.popleft())
 
     async def _check_one(self, warm: Warm) -> None:
-        if self._usable(warm.node):
-            try:
-                await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
-                return
-            except Retryable as error:
-                log.warning("a warm actor is thrown away", extra={"actor": warm.name, "reason": error.code})
+        try:
+            await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
+        except Retryable as error:
+            log.warning("a warm actor is thrown away", extra={"actor": warm.name, "reason": error.code})
+            self._throw_away(warm)
+
+    def _throw_away(self, warm: Warm) -> None:
         if warm in self._ready:
             self._ready.remove(warm)
             cluster.kill(warm.handle)

@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING, Any
 from actors import cluster
 from actors.capacity import Capacity
 from actors.clock import wall_ms
-from actors.interview import Activation, DeactivationReason, Holding
+from actors.interview import Activation, DeactivationReason
 from actors.pool import Warm, WarmPool
+from actors.recovery import ACTOR_PREFIX, PING_SECONDS, Found, look_at_all, recovery_of
 from actors.watchdog import Watchdog
 from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError, Retryable, Unavailable
 from orchestrator.interview.commands import SYSTEM, Park
-from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, State, dump_state, snapshot_of
-from orchestrator.session import Reply, Request, Session, state_of
+from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, snapshot_of
+from orchestrator.session import Reply, Request, Session
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
-PING_SECONDS = 1.0
 ATTEMPT_SECONDS = 3.0
 """An actor that has not taken a session after this is thrown away for another one."""
 ACTIVATION_SECONDS = 8.0
@@ -52,7 +52,6 @@ NOTICE_SECONDS = 1.0
 AWAY_SECONDS = 2.0
 RECOVER_AT_ONCE = 8
 RECOVER_EVERY_SECONDS = 10.0
-ACTOR_PREFIX = "InterviewActor-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,7 @@ class Registry:
         self._live: dict[str, Live] = {}
         self._activating: dict[str, asyncio.Task[Placement | OrchestratorError]] = {}
         self._replacements: dict[str, Warm] = {}
+        self._has_recovered = False
         self._draining: set[str] = set()
         self._emptying: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -374,77 +374,38 @@ class Registry:
 
     async def _take_up(self, session_id: str, cause: str, lost: str | None) -> Placement:
         """Activate a session that lost its holder, or join its owner. Raises NotFound if it needs no actor."""
-        activation = await self._recovery_of(session_id, cause, lost)
-        if activation is not None:
-            return await self._activate(activation)
-        live = self._live.get(session_id)
-        if live is None:
+        recovery = await recovery_of(await self._opened(), session_id, cause, lost)
+        if recovery is None:
             raise NotFound("No actor holds this session, and it needs none.", session_id=session_id)
-        return Placement(live.actor, None)
-
-    async def _recovery_of(self, session_id: str, cause: str, lost: str | None) -> Activation | None:
-        """What a new holder needs; None if the session needs none, or the owner in the journal lives and is
-        joined. `lost` is the actor that is known to have let it go."""
-        store = await self._opened()
-        loaded = await store.load(session_id)
-        if loaded is None:
-            return None
-        try:
-            state = state_of(loaded)
-        except NotFound:
-            return None
-        if state.status != "in_progress" or state.parked is not None:
-            return None
-        if state.actor not in (None, lost) and await self._adopt_owner(state):
-            return None
-        silent_since = await store.last_alive(state.node) if state.node else None
-        silent_since = silent_since if silent_since is not None else state.at
-        return Activation(session_id, dump_state(state), cause, None, loaded.draft, silent_since)
+        if recovery.activation is None:
+            assert recovery.owner is not None
+            return Placement((self._live.get(session_id) or self._join(recovery.owner)).actor, None)
+        placement = await self._activate(recovery.activation)
+        if recovery.hung is not None:
+            cluster.kill(recovery.hung)
+        return placement
 
     # What an earlier Registry left
 
     async def _adopt(self) -> None:
-        """Ask the actors that an earlier Registry left what they hold; join those, keep the warm ones."""
-        names = [name for name in await cluster.names() if name.startswith(ACTOR_PREFIX)]
-        found = [item for item in await asyncio.gather(*map(self._look_at, names)) if item is not None]
-        newest: dict[str, int] = {}
-        for _, _, holding in found:
-            if holding.session_id is not None:
-                newest[holding.session_id] = max(holding.epoch, newest.get(holding.session_id, 0))
-        for name, handle, holding in found:
-            if holding.session_id is None:
-                self._pool.add(Warm(name, handle, holding.node))
-            elif holding.epoch == newest[holding.session_id]:
-                self._join(name, handle, holding)
+        """Join the actors that an earlier Registry left with a session, and keep the warm ones."""
+        for found, newest in await look_at_all():
+            assert found.holding is not None
+            if found.holding.session_id is None:
+                self._pool.add(Warm(found.name, found.handle, found.holding.node))
+            elif newest:
+                self._join(found)
             else:
-                cluster.kill(handle)
-        log.info("registry is up", extra={"actors": len(names), "live": len(self._live)})
+                cluster.kill(found.handle)
+        log.info("registry is up", extra={"live": len(self._live), "warm": self._pool.ready})
 
-    async def _adopt_owner(self, state: State) -> bool:
-        """Join the actor that the journal names as owner, if it lives and holds the session."""
-        assert state.actor is not None
-        found = await self._look_at(state.actor)
-        if found is None or found[2].session_id != state.session_id:
-            return False
-        if state.session_id not in self._live:
-            self._join(*found)
-        return True
-
-    async def _look_at(self, name: str) -> tuple[str, Any, Holding] | None:
-        """What an actor holds; None if it is gone or silent."""
-        handle = await cluster.find(name)
-        if handle is None:
-            return None
-        try:
-            return name, handle, await cluster.call(handle, "ping", timeout=PING_SECONDS)
-        except Retryable:
-            return None
-
-    def _join(self, name: str, handle: Any, holding: Holding) -> None:
-        assert holding.session_id is not None
-        live = Live(holding.session_id, name, handle, holding.node)
+    def _join(self, found: Found) -> Live:
+        """Supervise the run of an actor that holds a session already."""
+        assert found.holding is not None and found.holding.session_id is not None
+        live = Live(found.holding.session_id, found.name, found.handle, found.holding.node)
         self._live[live.session_id] = live
-        self._spawn(self._supervise(live, asyncio.ensure_future(cluster.call(handle, "joined", timeout=None))))
+        self._spawn(self._supervise(live, asyncio.ensure_future(cluster.call(found.handle, "joined", timeout=None))))
+        return live
 
     async def _orphans(self) -> list[str]:
         """Sessions in progress that nobody holds, soonest deadline first."""
@@ -536,6 +497,8 @@ class Registry:
                 await self._pool.check()
                 self._pool.refill()
                 self._empty_draining_nodes()
+                if self._has_recovered:
+                    await (await self._opened()).alive(cluster.REGISTRY, wall_ms())
             except OrchestratorError as error:
                 log.debug("registry round failed", extra={"reason": error.code})
             except Exception:
@@ -543,8 +506,10 @@ class Registry:
             await asyncio.sleep(ROUND_SECONDS)
 
     async def _recover_quietly(self) -> None:
+        """From the first time on this Registry says that it lives, since it knows of all interviews now."""
         with contextlib.suppress(OrchestratorError):
             await self._recover()
+            self._has_recovered = True
 
     @property
     def _actor_memory(self) -> int:

@@ -13,7 +13,7 @@ from orchestrator.errors import Retryable
 
 log = logging.getLogger(__name__)
 
-PING_SECONDS = 2.0
+PING_SECONDS = 1.5
 STRIKES = 2
 
 

@@ -92,7 +92,9 @@ class Run:
         while True:
             await asyncio.sleep(PROGRESS_SECONDS)
             left = max(0.0, self.ends_at - time.monotonic())
-            console.print(progress(self.world.load.record, self.injected, len(self.world.load.live), left))
+            console.print(
+                progress(self.world.load.record, self.injected, len(self.world.load.live), left), soft_wrap=True
+            )
 
 
 @asynccontextmanager

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import pytest
 
 from actors import cluster, registry
 from actors.interview import Activation, InterviewActor
+from actors.journal import Outages
 from actors.registry import Placement, Registry
 from orchestrator.errors import OrchestratorError, Unavailable
 from orchestrator.interview.commands import Command, Start
@@ -32,7 +33,10 @@ Clock = Callable[[], int]
 
 
 class MemoryStore(MemoryJournal):
-    """The Store, as far as the Registry uses it. `away`: every call fails. `drafts_away`: drafts cannot be saved."""
+    """The Store, as far as the Registry uses it, and what a JournalActor tells of it.
+
+    `away`: every call fails. `drafts_away`: drafts cannot be saved.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,10 +44,19 @@ class MemoryStore(MemoryJournal):
         self.proofs: dict[str, int] = {}
         self.draining: set[str] = set()
         self.drafts_away = False
+        self.outages = Outages()
 
     def _check(self) -> None:
         if self.away:
-            raise Unavailable("The storage is away.", retry_after=1)
+            raise Unavailable("The storage is away.", retry_after=1, since=self.outages.last_success)
+
+    def prove_life(self, nodes: Iterable[str], now: int) -> None:
+        if not self.away:
+            self.proofs |= dict.fromkeys(nodes, now)
+            self.outages.success(now)
+
+    async def next_outage(self, after: int) -> Outage | None:
+        return await self.outages.next(after)
 
     async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
         self._check()
@@ -69,6 +82,10 @@ class MemoryStore(MemoryJournal):
         found.sort(key=lambda s: (s.deadline is None, s.deadline or 0))
         return [s.session_id for s in found][:limit]
 
+    async def alive(self, holder: str, now: int) -> None:
+        self._check()
+        self.proofs[holder] = now
+
     async def last_alive(self, holder: str) -> int | None:
         self._check()
         return self.proofs.get(holder)
@@ -89,8 +106,10 @@ class Process:
         self.name = name
         self.node = ""
         self.actor: Any = None
+        self.doomed = False
         self.running = asyncio.Event()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.cut_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
         return self.name
@@ -103,11 +122,28 @@ class Process:
         if not self.ended.done():
             self.ended.set_result(None)
 
+    def kill_if_reached(self) -> None:
+        """As Ray does: one that is cut off ends when it can be reached again."""
+        self.doomed = True
+        if not self.cut_off.done():
+            self.kill()
+
     def stop(self) -> None:
+        """As by SIGSTOP: calls and the storage's answers wait until it goes on. (Its timers do not.)"""
         self.running.clear()
 
     def go_on(self) -> None:
         self.running.set()
+
+    def cut(self) -> None:
+        """Nobody can reach it, though it runs and reaches the storage."""
+        if not self.cut_off.done():
+            self.cut_off.set_result(None)
+
+    def mend(self) -> None:
+        self.cut_off = asyncio.get_running_loop().create_future()
+        if self.doomed:
+            self.kill()
 
     async def serve(self, method: str, args: tuple[Any, ...]) -> Any:
         await self.running.wait()
@@ -191,8 +227,8 @@ class World:
         monkeypatch.setattr(cluster, "call", self._call)
         monkeypatch.setattr(cluster, "find", self._find)
         monkeypatch.setattr(cluster, "names", self._names)
-        monkeypatch.setattr(cluster, "kill", Process.kill)
-        monkeypatch.setattr(cluster, "restart", Process.kill)
+        monkeypatch.setattr(cluster, "kill", Process.kill_if_reached)
+        monkeypatch.setattr(cluster, "restart", Process.kill_if_reached)
         monkeypatch.setattr(cluster, "start_interview_actor", self._start)
         monkeypatch.setattr(cluster, "free_resources", self._free_resources)
         monkeypatch.setattr(cluster, "ensure_housekeeper", self._ensure_housekeeper)
@@ -210,10 +246,16 @@ class World:
     ) -> Any:
         if handle.dead:
             raise cluster.ActorGone("The actor's process has ended.")
+        cut_off = handle.cut_off
+        if cut_off.done():
+            raise cluster.ActorAway("The actor cannot be reached.")
         task = asyncio.ensure_future(handle.serve(method, args))
-        done, _ = await asyncio.wait({task, handle.ended}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        ends = {task, handle.ended, cut_off}
+        done, _ = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if handle.dead:
             raise cluster.ActorGone("The actor's process has ended.")
+        if cut_off.done():
+            raise cluster.ActorAway("The actor cannot be reached.")
         if task not in done:
             raise cluster.ActorSilent(f"No answer to {method}.")
         if isinstance(task.result(), OrchestratorError):
@@ -256,8 +298,7 @@ class World:
 
     async def _prove_life(self) -> None:
         while True:
-            if not self.store.away:
-                self.store.proofs |= dict.fromkeys(self.places, self.clock())
+            self.store.prove_life(self.places, self.clock())
             await asyncio.sleep(1)
 
     # What tests do

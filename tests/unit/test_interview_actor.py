@@ -189,6 +189,38 @@ def test_an_owner_that_was_replaced_ends_itself() -> None:
     run_virtual(scenario)
 
 
+# BUG: what `decide` refuses is refused from memory; only an append shows that the session has a newer owner.
+def test_an_owner_that_was_replaced_does_not_refuse_commands_by_what_it_remembers() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        old = world.actor
+        await world.take_over()
+        assert isinstance(await world.send(Answer(0, "x")), Reply)
+        late = await world.send(Answer(1, "y"), old)
+        assert isinstance(late, Retryable), late.detail if isinstance(late, OrchestratorError) else late
+
+    run_virtual(scenario)
+
+
+# BUG: as above; what the front end sent while the process was stopped is served before it looks.
+def test_a_command_that_waited_for_a_stopped_owner_is_not_refused_by_what_it_remembers() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        old = world.actor
+        taking = await Session.load(world.journal, "s1")
+        await taking.activate(Activate("InterviewActor-other", "node-2", "hung", clock()), None, clock() + 1000)
+        await taking.execute(Request(Answer(0, "x"), STAFF, clock() + 2000), clock() + 2000)
+        await asyncio.sleep(0.5)
+        waiting = asyncio.create_task(world.send(Answer(1, "y"), old))
+        await stall(20)
+        late = await waiting
+        assert isinstance(late, Retryable), late.detail if isinstance(late, OrchestratorError) else late
+
+    run_virtual(scenario)
+
+
 def test_an_owner_of_a_deleted_session_ends_itself() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock)
@@ -424,7 +456,7 @@ def test_each_of_several_outages_is_credited() -> None:
     run_virtual(scenario)
 
 
-def test_an_outage_does_not_let_the_deadline_fire_that_fell_into_it() -> None:
+def test_an_outage_in_which_a_deadline_passed_unknown_to_all_is_given_to_the_next_question() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock)
         await world.start()
@@ -436,9 +468,28 @@ def test_an_outage_does_not_let_the_deadline_fire_that_fell_into_it() -> None:
         world.journal.outage = Outage(since, clock())
         await asyncio.sleep(3)
         state = await world.stored()
-        # The timer fired in the outage, so the question is closed; what it cost is given to the next one.
+        # The close is of unknown outcome, so it has to be repeated; what it cost is given to the next question.
         assert [a.source for a in state.answers] == ["timeout"] and state.open is not None
         assert state.open.remaining_ms(clock()) >= 295_000
+
+    run_virtual(scenario)
+
+
+# BUG: what is written after an outage, but before the actor hears of it, hides the outage: `_watch_storage` takes it
+# for known, and `_credit_since` gives back no time before the last entry. In a busy cluster many commands come
+# between the storage's return and the next proof of life; the first of them is itself what ends the outage.
+def test_an_outage_is_credited_although_a_command_came_before_the_news_of_it() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await asyncio.sleep(10)
+        since = clock()
+        await asyncio.sleep(40)
+        assert isinstance(await world.send(Consent(), world.actor), Reply)
+        await asyncio.sleep(0.01)
+        world.journal.outage = Outage(since, clock())
+        await asyncio.sleep(5)
+        assert sum(ms for _, ms in world.ledger(await world.stored())) >= 40_000
 
     run_virtual(scenario)
 

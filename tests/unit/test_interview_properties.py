@@ -162,7 +162,7 @@ def life(steps: list[ClientStep]) -> dict[str, Any]:
     return run_virtual(scenario)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(client_step, max_size=10))
 def test_a_session_handed_over_after_every_command_looks_the_same_to_clients(steps: list[ClientStep]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -1,0 +1,99 @@
+"""What a Registry must know before it takes a session up: who owns it by the journal, and since when it is silent."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actors import cluster
+from actors.interview import Activation, Holding
+from orchestrator.errors import NotFound, Retryable
+from orchestrator.interview.state import State, dump_state
+from orchestrator.session import state_of
+
+if TYPE_CHECKING:
+    from orchestrator.storage.store import Store
+
+PING_SECONDS = 1.0
+ACTOR_PREFIX = "InterviewActor-"
+SUSPICION_MS = 3_000
+"""A hung actor is known to the Registry after this, if anybody wanted something of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A running actor. No holding: it does not answer."""
+
+    name: str
+    handle: Any
+    holding: Holding | None
+
+    def holds(self, session_id: str) -> bool:
+        return self.holding is not None and self.holding.session_id == session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What is to be done about a session in progress: join its owner, or activate it and end the owner that hangs."""
+
+    owner: Found | None
+    activation: Activation | None
+    hung: Any = None
+
+
+async def look_at(name: str) -> Found | None:
+    """An actor and what it holds; None if it is gone."""
+    handle = await cluster.find(name)
+    if handle is None:
+        return None
+    try:
+        return Found(name, handle, await cluster.call(handle, "ping", timeout=PING_SECONDS))
+    except cluster.ActorSilent:
+        return Found(name, handle, None)
+    except Retryable:
+        return None
+
+
+async def look_at_all() -> list[tuple[Found, bool]]:
+    """Every interview actor that answers, and whether it is the newest of those that claim its session.
+
+    Silent ones are left out: whether they own anything, the journal will tell.
+    """
+    names = [name for name in await cluster.names() if name.startswith(ACTOR_PREFIX)]
+    found = [f for f in await asyncio.gather(*map(look_at, names)) if f is not None]
+    newest: dict[str | None, int] = {}
+    for holding in (f.holding for f in found if f.holding is not None):
+        newest[holding.session_id] = max(holding.epoch, newest.get(holding.session_id, 0))
+    return [(f, f.holding.epoch == newest[f.holding.session_id]) for f in found if f.holding is not None]
+
+
+async def recovery_of(store: Store, session_id: str, cause: str, lost: str | None) -> Recovery | None:
+    """How a session gets a holder again; None if it needs none. `lost` is an actor known to have let it go.
+
+    The time to be credited begins with the last proof of life of the owner's node; of an owner that is there but
+    silent, with the last time at which a Registry would have been told, had anybody wanted something of it.
+    """
+    state, draft = None, None
+    loaded = await store.load(session_id)
+    if loaded is not None:
+        state, draft = _state_or_none(loaded), loaded.draft
+    if state is None or state.status != "in_progress" or state.parked is not None:
+        return None
+    owner = await look_at(state.actor) if state.actor is not None and state.actor != lost else None
+    if owner is not None and owner.holds(session_id):
+        return Recovery(owner, None)
+    hung = owner.handle if owner is not None and owner.holding is None else None
+    if hung is not None:
+        cause, alive, allowance = "hung", await store.last_alive(cluster.REGISTRY), SUSPICION_MS
+    else:
+        alive, allowance = await store.last_alive(state.node) if state.node else None, 0
+    since = alive - allowance if alive is not None else state.at
+    return Recovery(None, Activation(session_id, dump_state(state), cause, None, draft, since), hung)
+
+
+def _state_or_none(loaded: Any) -> State | None:
+    try:
+        return state_of(loaded)
+    except NotFound:
+        return None
