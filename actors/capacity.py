@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 
 from actors import cluster
@@ -14,23 +15,23 @@ class Capacity:
         self._cpus = cpus
         self._memory = memory
         self._free = 0
-        self._started = 0
+        self._starts: list[float] = []
 
     async def look(self, avoid: Collection[str]) -> None:
         """Ask Ray what is free on each node, except those to avoid."""
-        started = self._started
+        asked_at = time.monotonic()
         free = await cluster.free_resources()
         self._free = sum(self._places(*free[node]) for node in free if node not in avoid)
-        self._started -= started
+        self._starts = [at for at in self._starts if at >= asked_at]
 
     def note_start(self) -> None:
         """An actor was started; Ray's figures show it only after a while."""
-        self._started += 1
+        self._starts.append(time.monotonic())
 
     def room(self, starting: int) -> int:
         """Actors that could be started besides those that are starting. Rather too few than too many: an actor
         that finds no place would keep somebody waiting for it."""
-        return max(0, self._free - max(starting, self._started))
+        return max(0, self._free - max(starting, len(self._starts)))
 
     def _places(self, cpus: float, memory: float) -> int:
         return int(min(cpus / self._cpus, memory / self._memory))

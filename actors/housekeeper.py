@@ -32,6 +32,8 @@ AT_ONCE = 16
 BATCH = 200
 KEY_MS = 24 * 3600 * 1000
 LATE_CALL_SECONDS = 10.0
+QUIET_SECONDS = 15.0
+"""After an outage the interviews' clocks are credited first; until then nobody is called absent."""
 
 
 class Housekeeper:
@@ -44,6 +46,7 @@ class Housekeeper:
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._watchdog = Watchdog()
+        self._trouble_at = float("-inf")
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._overdue, 1.0),
             (self._expire, 2.0),
@@ -67,6 +70,7 @@ class Housekeeper:
             try:
                 await step()
             except OrchestratorError as error:
+                self._trouble_at = asyncio.get_running_loop().time()
                 log.debug("sweep failed", extra={"step": step.__name__, "reason": error.code})
             except Exception:
                 log.exception("sweep failed", extra={"step": step.__name__})
@@ -100,7 +104,8 @@ class Housekeeper:
     async def _abandon(self) -> None:
         """End interviews whose candidate has given no sign since the start."""
         after = get_settings().abandon_after
-        if after is None:
+        quiet = asyncio.get_running_loop().time() - self._trouble_at
+        if after is None or quiet < QUIET_SECONDS:
             return
         after_ms = round(after * 1000)
         store = await self._opened()

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from actors.clock import wall_ms
 from orchestrator import faults
 from orchestrator.errors import Fenced, Moved, NotFound, OrchestratorError, Retryable
-from orchestrator.interview.commands import SYSTEM, Activate, Deactivate, Expire, Start
+from orchestrator.interview.commands import SYSTEM, Activate, Deactivate, Expire
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import load_state, snapshot_of
 from orchestrator.journal import WatchedJournal
@@ -157,6 +157,9 @@ class InterviewActor:
 
         While that cannot be made durable nobody else could take the session, so it is kept, with the error.
         """
+        if self._finished is None:
+            return None
+        await asyncio.shield(self._outcome)
         session = self._session
         if session is None or self._is_done():
             return None
@@ -215,6 +218,8 @@ class InterviewActor:
         while session.owned and session.state.status == "in_progress" and not self._is_done():
             await self._next_event(session)
             await self._look(session)
+            if session.has_let_go and not self._releasing:  # a hand-over that had failed has landed after all
+                self._finish(DeactivationReason.RELEASED)
         await self._let_go(session)
 
     async def _activate(self, activation: Activation) -> Session:
@@ -224,26 +229,22 @@ class InterviewActor:
         else:
             session = Session(self._journal, load_state(activation.state), activation.draft)
         command = Activate(self._name, self._node, activation.cause, activation.silent_since, activation.retry)
-        started_before = session.state.status != "initialized"
         faults.step("activate.before", activation.session_id)
         replayed = await session.activate(command, request, now)
-        await session.execute(Request(Expire(), SYSTEM, now), now)
-        if request is not None and session.owned and (started_before or not isinstance(request.command, Start)):
-            reply = await session.execute(request, now)
-        else:
-            role = request.caller.role if request else "system"
-            reply = Reply(session.view(now, role), session.state.version, replayed)
+        role = request.caller.role if request else "system"
+        reply = Reply(session.view(now, role), session.state.version, replayed)
         faults.step("activate.after", activation.session_id)
         self._session = session
         self._watches = [asyncio.create_task(self._watch_itself(session)), asyncio.create_task(self._watch_storage())]
         self._saver.now()
         self._outcome.set_result(reply)
+        self._changed.set()  # deadlines that have passed, drafts to claim and time to credit come next
         return session
 
     async def _next_event(self, session: Session) -> None:
         """Wait for a change, for the next deadline, or for half a minute, whichever comes first."""
         wait = LOOK_AGAIN_SECONDS
-        if session.has_pending_append or session.blocked_since is not None:
+        if not session.is_settled:
             wait = RETRY_SECONDS
         elif session.state.due_at is not None:
             wait = min(wait, (session.state.due_at - self._clock() + 1) / 1000)
@@ -254,15 +255,20 @@ class InterviewActor:
     async def _look(self, session: Session) -> None:
         """Fire what is due, and repeat what is of unknown outcome."""
         now = self._clock()
-        if not (session.has_pending_append or session.blocked_since or session.state.is_overdue(now)):
+        if session.is_settled and not session.state.is_overdue(now):
             return
+        failed = False
         async with session.lock:
             before = session.state
             try:
-                await session.execute(Request(Expire(), SYSTEM, now), now)
+                await session.settle(now)
+                if session.state.is_overdue(now):
+                    await session.execute(Request(Expire(), SYSTEM, now), now)
             except OrchestratorError as error:
+                failed = True
                 self._note_loss(error)
-                await asyncio.sleep(RETRY_SECONDS)
+        if failed:
+            await asyncio.sleep(RETRY_SECONDS)
         if session.state is not before:
             await self._after_change(before.status)
 
@@ -276,7 +282,8 @@ class InterviewActor:
             late = loop.time() - due
             if late > STALL_SECONDS:
                 log.warning("stalled", extra={"session_id": self._session_id, "seconds": round(late, 1)})
-                session.note_blocked(self._clock() - round(late * 1000))
+                now = self._clock()
+                session.note_blocked(now - round(late * 1000), now)
             if late > STALL_SECONDS or loop.time() >= confirm_at:
                 confirm_at = loop.time() + LOOK_AGAIN_SECONDS
                 await self._confirm(session)
@@ -290,12 +297,15 @@ class InterviewActor:
             except OrchestratorError:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            except Exception:
+                log.exception("the storage cannot be watched")
+                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                continue
             if outage is None or self._session is None:
                 continue
             after = outage.until
-            if self._session.state.at < outage.until:  # else it was written about since
-                self._session.note_blocked(outage.since)
-                self._changed.set()
+            self._session.note_blocked(outage.since, outage.until)
+            self._changed.set()
 
     async def _confirm(self, session: Session) -> None:
         try:

@@ -220,6 +220,7 @@ class NodeJournal:
     async def _call(self, method: str, *args: Any) -> Any:
         """Every call here may be repeated: appends are known by their digest, saves are conditional."""
         give_up = asyncio.get_running_loop().time() + CALL_SECONDS
+        repeated = False
         while True:
             left = give_up - asyncio.get_running_loop().time()
             try:
@@ -228,12 +229,20 @@ class NodeJournal:
                 return await cluster.call(self._actor, method, *args, timeout=max(0.1, left))
             except (cluster.ActorGone, cluster.ActorSilent) as error:
                 self._actor = None
+                repeated = True
                 if asyncio.get_running_loop().time() + 0.1 >= give_up:
                     raise _outcome(method, error) from error
                 await asyncio.sleep(0.1)
+            except Unavailable as error:
+                if repeated:  # the call before may have written it
+                    raise _outcome(method, error) from error
+                raise
 
 
 def _outcome(method: str, error: Retryable) -> Retryable:
     if method == "append":
-        return OutcomeUnknown("The write may or may not have landed; repeat with the same key.", retry_after=1)
+        known = {name: value for name, value in error.fields.items() if name == "since"}
+        return OutcomeUnknown(
+            "The write may or may not have landed; repeat the request with the same key.", retry_after=1, **known
+        )
     return Unavailable(f"The journal cannot be reached: {error.code}.", retry_after=1)

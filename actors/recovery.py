@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """An actor that is known to hold its session no longer, and since when (ms)."""
+
+    actor: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery:
     """What is to be done about a session in progress: join its owner, or activate it and end the owner that hangs."""
 
@@ -55,24 +64,24 @@ async def look_at(name: str) -> Found | None:
         return None
 
 
-async def look_at_all() -> list[tuple[Found, bool]]:
-    """Every interview actor that answers, and whether it is the newest of those that claim its session.
+async def look_at_all(known: Collection[str]) -> list[tuple[Found, bool]]:
+    """Every interview actor that is not known yet, and whether it is the newest of those that claim its session.
 
-    Silent ones are left out: whether they own anything, the journal will tell.
+    Whether one that is silent owns anything, the journal will tell.
     """
-    names = [name for name in await cluster.names() if name.startswith(ACTOR_PREFIX)]
+    names = [name for name in await cluster.names() if name.startswith(ACTOR_PREFIX) and name not in known]
     found = [f for f in await asyncio.gather(*map(look_at, names)) if f is not None]
     newest: dict[str | None, int] = {}
     for holding in (f.holding for f in found if f.holding is not None):
         newest[holding.session_id] = max(holding.epoch, newest.get(holding.session_id, 0))
-    return [(f, f.holding.epoch == newest[f.holding.session_id]) for f in found if f.holding is not None]
+    return [(f, f.holding is not None and f.holding.epoch == newest[f.holding.session_id]) for f in found]
 
 
-async def recovery_of(store: Store, session_id: str, cause: str, lost: str | None) -> Recovery | None:
-    """How a session gets a holder again; None if it needs none. `lost` is an actor known to have let it go.
+async def recovery_of(store: Store, session_id: str, cause: str, lost: Loss | None) -> Recovery | None:
+    """How a session gets a holder again; None if it needs none.
 
-    The time to be credited begins with the last proof of life of the owner's node; of an owner that is there but
-    silent, with the last time at which a Registry would have been told, had anybody wanted something of it.
+    The time to be credited begins when the owner was lost, as far as that was seen here, and else with the last time
+    at which a Registry lived and would have seen it; and not after the last proof of life of the owner's node.
     """
     state, draft = None, None
     loaded = await store.load(session_id)
@@ -80,15 +89,16 @@ async def recovery_of(store: Store, session_id: str, cause: str, lost: str | Non
         state, draft = _state_or_none(loaded), loaded.draft
     if state is None or state.status != "in_progress" or state.parked is not None:
         return None
-    owner = await look_at(state.actor) if state.actor is not None and state.actor != lost else None
+    is_lost = lost is not None and state.actor in (None, lost.actor)
+    owner = await look_at(state.actor) if state.actor is not None and not is_lost else None
     if owner is not None and owner.holds(session_id):
         return Recovery(owner, None)
     hung = owner.handle if owner is not None and owner.holding is None else None
+    seen = lost.since if is_lost and lost is not None else await store.last_alive(cluster.REGISTRY)
     if hung is not None:
-        cause, alive, allowance = "hung", await store.last_alive(cluster.REGISTRY), SUSPICION_MS
-    else:
-        alive, allowance = await store.last_alive(state.node) if state.node else None, 0
-    since = alive - allowance if alive is not None else state.at
+        cause, seen = "hung", seen - SUSPICION_MS if seen is not None else None
+    alive = await store.last_alive(state.node) if state.node else None
+    since = min((t for t in (seen, alive) if t is not None), default=state.at)
     return Recovery(None, Activation(session_id, dump_state(state), cause, None, draft, since), hung)
 
 

@@ -28,7 +28,7 @@ from actors.capacity import Capacity
 from actors.clock import wall_ms
 from actors.interview import Activation, DeactivationReason
 from actors.pool import Warm, WarmPool
-from actors.recovery import ACTOR_PREFIX, PING_SECONDS, Found, look_at_all, recovery_of
+from actors.recovery import ACTOR_PREFIX, PING_SECONDS, Found, Loss, look_at_all, recovery_of
 from actors.watchdog import Watchdog
 from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError, Retryable, Unavailable
@@ -49,6 +49,7 @@ ACTIVATION_SECONDS = 8.0
 URGENT_WAIT_SECONDS = 60.0
 RELEASE_SECONDS = 5.0
 NOTICE_SECONDS = 1.0
+GIVE_UP_SECONDS = 60.0
 AWAY_SECONDS = 2.0
 RECOVER_AT_ONCE = 8
 RECOVER_EVERY_SECONDS = 10.0
@@ -85,6 +86,8 @@ class Registry:
         self._activating: dict[str, asyncio.Task[Placement | OrchestratorError]] = {}
         self._replacements: dict[str, Warm] = {}
         self._has_recovered = False
+        self._known: set[str] = set()
+        self._silent: dict[str, float] = {}
         self._draining: set[str] = set()
         self._emptying: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,7 +129,8 @@ class Registry:
         """
         await self._ready.wait()
         await self._until_noticed(session_id, lost)
-        return await self._once(session_id, lambda: self._take_up(session_id, "recovered", lost))
+        loss = Loss(lost, wall_ms()) if lost is not None else None
+        return await self._once(session_id, lambda: self._take_up(session_id, "recovered", loss))
 
     async def suspect(self, session_id: str, actor: str, since: int) -> bool:
         """This actor has given no sign since `since` (ms). Ping it; take its session over if it is hung.
@@ -241,7 +245,13 @@ class Registry:
             warm = self._replacements.pop(activation.session_id, None) or await self._take(urgent)
             give_up = max(give_up, loop.time() + ATTEMPT_SECONDS) if not attempts else give_up
             attempts += 1
-            known_good = (urgent or attempts > 1) and await self._is_up(warm)
+            known_good = urgent or attempts > 1
+            try:
+                if known_good:
+                    await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
+            except (cluster.ActorGone, cluster.ActorSilent):
+                cluster.kill(warm.handle)
+                continue
             try:
                 return await self._give(warm, activation)
             except (cluster.ActorGone, cluster.ActorSilent) as error:
@@ -260,13 +270,6 @@ class Registry:
             await self._capacity.look(self._draining)
         wait = URGENT_WAIT_SECONDS if urgent else self._settings.start_wait_seconds
         return await self._pool.take(wait, urgent=urgent)
-
-    async def _is_up(self, warm: Warm) -> bool:
-        try:
-            await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
-        except Retryable:
-            return False
-        return True
 
     async def _give(self, warm: Warm, activation: Activation) -> Placement:
         """Have one actor take the session. Raises what became of it, ActorGone or ActorSilent."""
@@ -300,11 +303,12 @@ class Registry:
     async def _supervise(self, live: Live, run: asyncio.Future[Any]) -> None:
         """Await the end of one run, and see to it that a session in progress is held again."""
         reason = await self._end_of(live, run)
+        loss = Loss(live.actor, wall_ms())
         if self._live.get(live.session_id) is live:
             word = reason.value if reason is not None else "crash"
             self._lost(live, word)
             if reason in (None, DeactivationReason.RELEASED, DeactivationReason.FENCED):
-                await self._reactivate(live.session_id, word, live.actor)
+                await self._reactivate(live.session_id, word, loss)
             cluster.kill(live.handle)
             self._pool.refill()
         unused = self._replacements.pop(live.session_id, None)
@@ -360,9 +364,9 @@ class Registry:
         result = await self.activate(Activation(live.session_id, None, "hung", silent_since=since))
         cluster.kill(live.handle)
         if isinstance(result, Retryable):
-            self._spawn(self._reactivate(live.session_id, "hung", live.actor))
+            self._spawn(self._reactivate(live.session_id, "hung", Loss(live.actor, since)))
 
-    async def _reactivate(self, session_id: str, cause: str, lost: str | None) -> None:
+    async def _reactivate(self, session_id: str, cause: str, lost: Loss) -> None:
         """Take a session up again after its holder was lost; keep trying while it is in progress."""
         delay = 0.1
         while isinstance(
@@ -372,7 +376,7 @@ class Registry:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 5.0)
 
-    async def _take_up(self, session_id: str, cause: str, lost: str | None) -> Placement:
+    async def _take_up(self, session_id: str, cause: str, lost: Loss | None) -> Placement:
         """Activate a session that lost its holder, or join its owner. Raises NotFound if it needs no actor."""
         recovery = await recovery_of(await self._opened(), session_id, cause, lost)
         if recovery is None:
@@ -388,20 +392,28 @@ class Registry:
     # What an earlier Registry left
 
     async def _adopt(self) -> None:
-        """Join the actors that an earlier Registry left with a session, and keep the warm ones."""
-        for found, newest in await look_at_all():
-            assert found.holding is not None
-            if found.holding.session_id is None:
+        """Take over the actors that an earlier Registry left: join those with a session, keep the warm ones.
+
+        One that does not answer yet is looked at again in the next round; it may be starting, or hang.
+        """
+        now = asyncio.get_running_loop().time()
+        for found, newest in await look_at_all(self._known):
+            if found.holding is None:
+                if now - self._silent.setdefault(found.name, now) > GIVE_UP_SECONDS:
+                    self._known.add(found.name)
+                    cluster.kill(found.handle)
+            elif found.holding.session_id is None:
+                self._known.add(found.name)
                 self._pool.add(Warm(found.name, found.handle, found.holding.node))
-            elif newest:
-                self._join(found)
-            else:
+            elif not newest:
                 cluster.kill(found.handle)
-        log.info("registry is up", extra={"live": len(self._live), "warm": self._pool.ready})
+            elif found.holding.session_id not in self._live and found.holding.session_id not in self._activating:
+                self._join(found)
 
     def _join(self, found: Found) -> Live:
         """Supervise the run of an actor that holds a session already."""
         assert found.holding is not None and found.holding.session_id is not None
+        self._known.add(found.name)
         live = Live(found.holding.session_id, found.name, found.handle, found.holding.node)
         self._live[live.session_id] = live
         self._spawn(self._supervise(live, asyncio.ensure_future(cluster.call(found.handle, "joined", timeout=None))))
@@ -478,6 +490,7 @@ class Registry:
         while not self._ready.is_set():
             try:
                 await self._adopt()
+                log.info("registry is up", extra={"live": len(self._live), "warm": self._pool.ready})
                 self._ready.set()
             except Exception as error:
                 log.warning("registry start failed, trying again", extra={"reason": repr(error)})
@@ -488,6 +501,7 @@ class Registry:
             try:
                 if loop.time() >= next_recovery:
                     next_recovery = loop.time() + RECOVER_EVERY_SECONDS
+                    await self._adopt()
                     self._spawn(self._recover_quietly())
                     self._spawn(self._watchdog.look(cluster.HOUSEKEEPER, await cluster.ensure_housekeeper()))
                 if not drains_known:
@@ -517,6 +531,7 @@ class Registry:
 
     def _start_actor(self) -> tuple[str, Any]:
         name = f"{ACTOR_PREFIX}{secrets.token_hex(4)}"
+        self._known.add(name)
         self._capacity.note_start()
         return name, cluster.start_interview_actor(
             name, self._settings.actor_cpus, self._actor_memory, frozenset(self._draining)

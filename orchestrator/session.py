@@ -17,7 +17,16 @@ import logging
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from orchestrator.errors import Fenced, InvalidInput, NotFound, Retryable, StaleVersion
+from orchestrator.errors import (
+    Fenced,
+    InvalidInput,
+    Moved,
+    NotFound,
+    OrchestratorError,
+    Retryable,
+    StaleVersion,
+    Unavailable,
+)
 from orchestrator.interview.commands import (
     SYSTEM,
     Activate,
@@ -26,10 +35,11 @@ from orchestrator.interview.commands import (
     Credit,
     Delete,
     Expire,
+    Park,
     Role,
     Start,
 )
-from orchestrator.interview.decide import Event, activation, conflict, decide, plan
+from orchestrator.interview.decide import Event, Plan, activation, conflict, decide, plan
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
 from orchestrator.interview.snapshot import Draft
@@ -95,7 +105,7 @@ class Session:
         self.owned = owned
         self.fenced = False
         self.lock = asyncio.Lock()
-        self.blocked_since: int | None = None
+        self._blocked: tuple[int, int | None] | None = None
         self._pending: Entry | None = None
         self._draft_unclaimed = False
 
@@ -112,8 +122,14 @@ class Session:
         return session
 
     @property
-    def has_pending_append(self) -> bool:
-        return self._pending is not None
+    def is_settled(self) -> bool:
+        """Whether there is nothing left to repeat, to claim or to credit."""
+        return self._pending is None and self._blocked is None and not self._draft_unclaimed
+
+    @property
+    def has_let_go(self) -> bool:
+        """Whether the journal says that this owner has let the session go."""
+        return self.owned and self.state.status == "in_progress" and self.state.actor is None
 
     def view(self, now: int, role: Role) -> dict[str, object]:
         return session_view(self.state, now, role)
@@ -127,14 +143,28 @@ class Session:
         return Reply(self.view(now, request.caller.role), self.state.version, replayed)
 
     async def _run(self, request: Request, now: int) -> bool:
+        confirmed = not self.owned
         while True:
             await self.settle(now)
+            if self.has_let_go:
+                raise Moved("The session is being handed over.", session_id=self.state.session_id, retry_after=1)
             judged_at = max(request.received_at, self.state.at)
-            await self._expire_if_overdue(judged_at)
-            planned = plan(self.state, request.command, request.caller, request.command_id, judged_at, self.draft)
+            if not isinstance(request.command, Park):
+                await self._expire_if_overdue(judged_at)
+            try:
+                planned = plan(self.state, request.command, request.caller, request.command_id, judged_at, self.draft)
+                self._check_version(request, planned)
+            except OrchestratorError:
+                if confirmed:
+                    raise
+                planned = Plan([])
             if planned.replayed:
                 return True
-            self._check_version(request)
+            if not planned.events and not confirmed:
+                # What an owner refuses, or need not do, goes by its memory alone: it may have been replaced.
+                await self.confirm()
+                confirmed = True
+                continue
             if not planned.events:
                 return False
             if await self._append(planned.events, judged_at, request.caller.principal, planned.command):
@@ -166,7 +196,7 @@ class Session:
                 raise conflict(self.state, "The session cannot be activated.")
             return events, None, SYSTEM.principal
         planned = plan(self.state, request.command, request.caller, request.command_id, at)
-        self._check_version(request)
+        self._check_version(request, planned)
         return [activation(self.state, command), *planned.events], planned.command, request.caller.principal
 
     async def save_draft(self, index: int, text: str, revision: int | None, now: int) -> DraftSaved:
@@ -194,16 +224,27 @@ class Session:
         except Retryable as error:
             self.note_blocked(error.fields.get("since", now))
             raise
-        if not saved:
-            if self.owned:
-                self._fence()
-            return DraftSaved(current, False)
-        self.draft = draft
-        return DraftSaved(wanted, True)
+        if saved:
+            self.draft = draft
+            return DraftSaved(wanted, True)
+        stored = await self._stored_draft(index)
+        if stored is not None and stored.epoch > state.epoch and self.owned:
+            self._fence()
+        self.draft = stored or self.draft
+        return DraftSaved(stored.revision if stored else current, False)
 
-    def note_blocked(self, since: int) -> None:
-        """Nothing could be made durable from `since` (ms) on: to be credited when something can."""
-        self.blocked_since = since if self.blocked_since is None else min(since, self.blocked_since)
+    async def _stored_draft(self, index: int) -> Draft | None:
+        loaded = await self.journal.load(self.state.session_id)
+        draft = loaded.draft if loaded is not None else None
+        return draft if draft is not None and draft.question_index == index else None
+
+    def note_blocked(self, since: int, until: int | None = None) -> None:
+        """Nothing could be made durable from `since` until `until` (both ms; None: it still cannot): to be credited
+        when something can."""
+        if self._blocked is not None:
+            before, ended = self._blocked
+            since, until = min(since, before), None if until is None or ended is None else max(until, ended)
+        self._blocked = (since, until)
 
     async def confirm(self) -> None:
         """See that nobody has taken the session over or changed it. Raises Fenced, NotFound or a Retryable."""
@@ -228,21 +269,21 @@ class Session:
             now += round((loop.time() - began) * 1000)  # nothing was durable while it was under way
         if self._draft_unclaimed:
             await self._claim_draft(now)
-        since = self.blocked_since
-        if since is None:
+        if self._blocked is None:
             return
-        events = decide(self.state, Credit(since, "storage_unavailable"), SYSTEM, now)
-        if not events or await self._append(events, now, SYSTEM.principal, None):
-            self.blocked_since = None
+        since, until = self._blocked
+        at = max(now, until or now)
+        events = decide(self.state, Credit(since, "storage_unavailable", until), SYSTEM, at)
+        if not events or await self._append(events, at, SYSTEM.principal, None):
+            self._blocked = None
 
     async def _claim_draft(self, now: int) -> None:
         """Put this epoch on the open question's draft: what an older owner saves from here on is refused, and what
         it saved before is read."""
         question = self.state.open
         while question is not None:
-            loaded = await self.journal.load(self.state.session_id)
-            stored = loaded.draft if loaded is not None else None
-            if stored is not None and stored.question_index == question.index:
+            stored = await self._stored_draft(question.index)
+            if stored is not None:
                 claimed = replace(stored, epoch=self.state.epoch)
             else:
                 claimed = Draft(self.state.session_id, question.index, self.state.epoch, 0, "", now)
@@ -257,7 +298,9 @@ class Session:
         while self.state.is_overdue(at):
             await self._append(decide(self.state, Expire(), SYSTEM, at, self.draft), at, SYSTEM.principal, None)
 
-    def _check_version(self, request: Request) -> None:
+    def _check_version(self, request: Request, planned: Plan) -> None:
+        if planned.replayed:
+            return
         if request.if_match is not None and request.if_match != self.state.version:
             raise StaleVersion(
                 f"If-Match names version {request.if_match}; the session is at version {self.state.version}.",
@@ -286,14 +329,17 @@ class Session:
         try:
             result = await self.journal.append(entry, self.state.mac)
         except Retryable as error:
-            self._pending = entry
+            # What was certainly not written is decided again, with the time that was lost taken into account.
+            certainly_not = isinstance(error, Unavailable) and self._pending is None
+            self._pending = None if certainly_not else entry
             self.note_blocked(min(now, error.fields.get("since", now)))
             raise
         self._pending = None
         if isinstance(result, Appended):
             self.state = fold(self.state, _with_mac(entry, result.mac))
-            if loop.time() - began > SLOW_APPEND_SECONDS:
-                self.note_blocked(now)
+            took = loop.time() - began
+            if took > SLOW_APPEND_SECONDS:
+                self.note_blocked(now, now + round(took * 1000))
             return True
         await self._lost_the_race(result.stored)
         return False

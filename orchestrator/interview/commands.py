@@ -161,10 +161,12 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """Commands could not be made durable since `since` (ms): the open question gets that time back."""
+    """Nothing could be made durable from `since` until `until` (both ms; None: now): the open question gets that
+    time back."""
 
     since: int
     cause: str
+    until: int | None = None
 
 
 Command = (

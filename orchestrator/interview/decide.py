@@ -163,8 +163,7 @@ def _answer(state: State, command: Answer, caller: Caller, now: int, draft: Draf
         raise conflict(state, "Answers are taken only while the interview is in progress.")
     if index != question.index:
         raise conflict(state, f"Question {index} is not open; the open question is {question.index}.")
-    if state.parked is not None:
-        raise conflict(state, "The interview is interrupted; its clock is stopped until it goes on.")
+    _require_not_parked(state)
     if question.paused_at is not None:
         raise conflict(state, "The interview is paused; answers are taken again when it goes on.")
     if question.deadline is not None and now > question.deadline + GRACE_MS:
@@ -175,11 +174,13 @@ def _answer(state: State, command: Answer, caller: Caller, now: int, draft: Draf
 
 def _pause(state: State, command: Pause, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     _require_in_progress(state, "paused")
+    _require_not_parked(state)
     return [] if state.paused else [{"type": "paused", "reason": command.reason}]
 
 
 def _resume(state: State, command: Resume, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     _require_in_progress(state, "resumed")
+    _require_not_parked(state)
     return [{"type": "resumed"}] if state.paused else []
 
 
@@ -207,7 +208,7 @@ def _end(state: State, command: End, caller: Caller, now: int, draft: Draft | No
             "answer": draft.text,
             "language": None,
             "source": "draft",
-            "elapsed_ms": question.elapsed_ms(now),
+            "elapsed_ms": question.elapsed_ms(state.clock_time(now)),
         },
         completed,
     ]
@@ -264,7 +265,8 @@ def _activate(state: State, command: Activate, caller: Caller, now: int, draft: 
     elif state.fruitless_activations >= MAX_FRUITLESS_ACTIVATIONS and not command.retry:
         reason = f"{state.fruitless_activations} activations in a row came to nothing"
         return [_parked(reason, silent_since)]
-    return [_activated(state, command), *_credit_since(state, silent_since, now, command.cause)]
+    known_alive = state.at if state.parked_since is None else min(state.at, state.parked_since)
+    return [_activated(state, command), *_credited(state, max(silent_since, known_alive), now, command.cause)]
 
 
 def activation(state: State, command: Activate) -> Event:
@@ -298,28 +300,33 @@ def _parked(reason: str, since: int) -> Event:
 
 
 def _credit(state: State, command: Credit, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
-    return _credit_since(state, command.since, now, command.cause)
+    return _credited(state, command.since, command.until if command.until is not None else now, command.cause)
 
 
-def _credit_since(state: State, since: int, now: int, cause: str) -> list[Event]:
-    """Give back the time from `since` to `now`, if the open question's clock ran and had not run out.
+def _credited(state: State, since: int, until: int, cause: str) -> list[Event]:
+    """Give back the time from `since` to `until`, if the open question's clock ran and had not run out.
 
-    Time before the question was opened or was last written about was not lost, so it is not credited.
+    Time before the question was opened, and time that has been dealt with before, is not given back (again).
     """
     question = state.open
     if question is None or question.paused_at is not None:
         return []
     deadline = question.deadline
     assert deadline is not None
-    since = max(since, question.opened_at, min(state.at, state.parked_since or state.at))
-    if since >= now or since > deadline + GRACE_MS:
+    since = max(since, question.opened_at, state.clock_settled_at)
+    if since >= until or since > deadline + GRACE_MS:
         return []
-    return [{"type": "clock_credited", "ms": now - since, "cause": cause}]
+    return [{"type": "clock_credited", "ms": until - since, "cause": cause, "until": until}]
 
 
 def _require_in_progress(state: State, what: str) -> None:
     if state.status != "in_progress":
         raise conflict(state, f"Only an interview in progress can be {what}.")
+
+
+def _require_not_parked(state: State) -> None:
+    if state.parked is not None:
+        raise conflict(state, "The interview is interrupted; its clock is stopped until it goes on.")
 
 
 def _opened(state: State, index: int) -> Event:

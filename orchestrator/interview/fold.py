@@ -127,7 +127,8 @@ def _clock_credited(state: State, event: dict[str, Any], at: int) -> State:
         return state
     question = replace(state.open, stopped_ms=state.open.stopped_ms + event["ms"])
     line = LedgerLine(event["ms"], event["cause"], at)
-    return replace(state, open=question, ledger=(*state.ledger, line))
+    settled_at = max(state.clock_settled_at, event.get("until", at))
+    return replace(state, open=question, ledger=(*state.ledger, line), clock_settled_at=settled_at)
 
 
 def _completed(state: State, event: dict[str, Any], at: int) -> State:
@@ -151,7 +152,8 @@ def _stop_pause(state: State, at: int) -> State:
         return state
     paused = max(0, at - question.paused_at)
     running = replace(question, paused_at=None, stopped_ms=question.stopped_ms + paused)
-    return replace(state, open=running, paused_total_ms=state.paused_total_ms + paused)
+    settled_at = max(state.clock_settled_at, at)
+    return replace(state, open=running, paused_total_ms=state.paused_total_ms + paused, clock_settled_at=settled_at)
 
 
 def _consent_given(state: State, event: dict[str, Any], at: int) -> State:
@@ -174,6 +176,7 @@ def _activated(state: State, event: dict[str, Any], at: int) -> State:
         node=event["node"],
         parked=None,
         parked_since=None,
+        clock_settled_at=max(state.clock_settled_at, at),
     )
 
 

@@ -119,6 +119,8 @@ class State:
     fruitless_activations: int = 0
     parked: str | None = None
     parked_since: int | None = None
+    clock_settled_at: int = 0
+    """Time before this (ms) has been dealt with: credited, paused, or judged by an activation."""
     commands: tuple[tuple[str, str, int], ...] = ()
     """Remembered client commands, oldest first: (key, hash, at)."""
 
@@ -139,6 +141,10 @@ class State:
     def deadline(self) -> int | None:
         """The open question's deadline (ms), if its clock runs."""
         return self.open.deadline if self.open and self.parked is None else None
+
+    def clock_time(self, now: int) -> int:
+        """The time that the open question's clock shows at `now` (ms): it stands still while parked."""
+        return now if self.parked_since is None else min(now, self.parked_since)
 
     @property
     def due_at(self) -> int | None:

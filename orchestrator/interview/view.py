@@ -93,7 +93,6 @@ def _current_question(state: State, now: int) -> dict[str, Any] | None:
     if question is None:
         return None
     asked = state.questions[question.index]
-    until = now if state.parked is None else min(now, state.parked_since or now)
     return {
         "index": question.index,
         "text": asked.text,
@@ -101,7 +100,7 @@ def _current_question(state: State, now: int) -> dict[str, Any] | None:
         "time_limit_seconds": seconds(question.limit_ms),
         "opened_at": iso(question.opened_at),
         "deadline": iso(state.deadline),
-        "remaining_seconds": seconds(question.remaining_ms(until)),
+        "remaining_seconds": seconds(question.remaining_ms(state.clock_time(now))),
     }
 
 

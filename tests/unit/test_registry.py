@@ -272,8 +272,6 @@ def test_a_new_registry_finds_every_live_actor_and_the_warm_ones(run: Run) -> No
     run(scenario)
 
 
-# BUG: who does not answer within PING_SECONDS while the new Registry looks is never looked at again: it keeps its
-# place for ever. A starting actor never answers so soon.
 def test_a_new_registry_finds_the_actors_that_were_starting(run: Run) -> None:
     async def scenario(world: World) -> None:
         world.boot_seconds = 2.0
@@ -288,7 +286,6 @@ def test_a_new_registry_finds_the_actors_that_were_starting(run: Run) -> None:
     run(scenario)
 
 
-# BUG: as above.
 def test_a_new_registry_finds_a_warm_actor_that_was_slow_to_answer(run: Run) -> None:
     async def scenario(world: World) -> None:
         slow = world.alive()[0]
@@ -342,8 +339,6 @@ def test_an_interview_whose_actor_died_with_the_registry_is_recovered(run: Run) 
     run(scenario)
 
 
-# BUG: `silent_since` is the node's newest proof of life, and the node of a dead actor lives on, so only a second
-# of the time without an actor is given back.
 def test_the_time_without_actor_and_registry_is_credited(run: Run) -> None:
     async def scenario(world: World) -> None:
         process = await world.start()
@@ -450,8 +445,6 @@ def test_a_recovery_without_storage_is_tried_until_it_works(run: Run) -> None:
     run(scenario)
 
 
-# BUG: each try reads the last proof of life anew, and when the storage is back the node proves its life before the
-# next try: the time of the outage is lost.
 def test_the_time_until_a_recovery_without_storage_works_is_credited(run: Run) -> None:
     async def scenario(world: World) -> None:
         process = await world.start()
@@ -466,7 +459,6 @@ def test_the_time_until_a_recovery_without_storage_works_is_credited(run: Run) -
     run(scenario)
 
 
-# BUG: as above, with no place in the cluster for longer than URGENT_WAIT_SECONDS.
 def test_the_time_until_there_is_a_place_again_is_credited(run: Run) -> None:
     async def scenario(world: World) -> None:
         process = await world.start()
@@ -483,7 +475,6 @@ def test_the_time_until_there_is_a_place_again_is_credited(run: Run) -> None:
     run(scenario)
 
 
-# BUG: as above, for a hung actor: `since` is forgotten when the first try to take over fails.
 def test_the_time_an_actor_hung_is_credited_when_the_first_try_to_take_over_fails(run: Run) -> None:
     async def scenario(world: World) -> None:
         process = await world.start()
@@ -622,7 +613,6 @@ def test_a_drain_empties_the_node_and_places_nothing_there(run: Run) -> None:
     run(scenario, places={"node-1": 20, "node-2": 20}, warm=4)
 
 
-# BUG: warm actors on the node are thrown away only in the next round; until then interviews are given to them.
 def test_a_drain_moves_nothing_to_the_very_node(run: Run) -> None:
     async def scenario(world: World) -> None:
         held = [await world.start(f"s{n}") for n in range(4)]
@@ -636,7 +626,6 @@ def test_a_drain_moves_nothing_to_the_very_node(run: Run) -> None:
     run(scenario, places={"node-1": 20, "node-2": 20}, warm=8)
 
 
-# BUG: as above.
 def test_a_start_just_after_a_drain_is_placed_elsewhere(run: Run) -> None:
     async def scenario(world: World) -> None:
         await world.registry.drain("node-1", True)
@@ -692,7 +681,6 @@ def test_a_session_whose_actors_die_while_they_take_it_is_parked(run: Run) -> No
     run(scenario)
 
 
-# BUG: Session.execute lets overdue questions expire before it parks, so time without an actor is counted.
 def test_no_deadline_fires_when_a_session_is_parked(run: Run) -> None:
     async def scenario(world: World) -> None:
         process = await world.start()
@@ -783,7 +771,6 @@ def test_a_session_is_taken_up_while_the_storage_is_slow(run: Run) -> None:
     run(scenario, warm=4)
 
 
-# BUG: an activation that was written down, but whose actor could not claim the draft, counts as fruitless.
 def test_a_session_is_not_parked_because_drafts_cannot_be_saved_for_a_moment(run: Run) -> None:
     async def scenario(world: World) -> None:
         process = await world.start()

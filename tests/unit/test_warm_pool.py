@@ -276,7 +276,6 @@ def test_actors_on_a_node_that_is_not_to_be_used_are_thrown_away(ray: Cluster) -
     run(scenario)
 
 
-# BUG: `take` does not ask `usable`; it is asked only by `check` and `add`.
 def test_an_actor_on_a_node_that_is_not_to_be_used_is_not_given_away(ray: Cluster) -> None:
     async def scenario() -> None:
         unusable: set[str] = set()
@@ -333,7 +332,6 @@ def test_what_was_started_is_subtracted_until_ray_shows_it(monkeypatch: pytest.M
     run(scenario)
 
 
-# BUG: two looks at once subtract what was started twice; every start that finds no warm actor looks.
 def test_looks_at_the_same_time_do_not_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         free = {"a": (2.0, 100.0 * GIB)}

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.errors import OutcomeUnknown
+from orchestrator.errors import OutcomeUnknown, Unavailable
 from orchestrator.interview.commands import Accommodations, Caller, Create, Question
 from orchestrator.interview.decide import created
 from orchestrator.interview.entry import Entry, new_entry
@@ -38,7 +38,7 @@ class Clock:
 @dataclass
 class MemoryJournal:
     """The Journal protocol over dictionaries. `faults` holds what the next appends do instead of working:
-    "lost_reply" writes and then fails, "away" fails without writing."""
+    "lost_reply" writes and then fails, "away" fails without writing, "unavailable" too and says so."""
 
     entries: dict[tuple[str, int], Entry] = field(default_factory=dict)
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
@@ -56,6 +56,8 @@ class MemoryJournal:
         fault = self.faults.pop(0) if self.faults else None
         if fault == "away":
             raise OutcomeUnknown("away")
+        if fault == "unavailable":
+            raise Unavailable("certainly not written")
         stored = self.entries.get((entry.session_id, entry.seq))
         if stored is not None:
             return Appended(stored.mac) if stored.is_same_write(entry) else Collision(stored)
