@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install serve test lint format clean
+.PHONY: install serve test chaos lint format clean
 
 install: $(STAMP)
 
@@ -21,6 +21,10 @@ serve: install
 
 test: install
 	$(BIN)/python -m pytest
+
+MINUTES ?= 20
+chaos: install
+	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 lint: install
 	$(BIN)/ruff check .

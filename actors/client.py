@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from actors import cluster
 from actors.clock import wall_ms
 from actors.interview import Activation
-from actors.registry import Placement
+from actors.supervisor import Placement
 from orchestrator import faults
 from orchestrator.errors import (
     Fenced,

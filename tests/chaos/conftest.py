@@ -26,7 +26,7 @@ def faults_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chaos_service(tmp_path_factory: pytest.TempPathFactory, faults_folder: Path) -> Iterator[Serve]:
     folder = tmp_path_factory.mktemp("chaos")
     with serving(
-        folder, INTERVIEW_WARM_ACTORS="3", INTERVIEW_FAULTS=str(faults_folder), RAY_metrics_report_interval_ms="1000"
+        folder, INTERVIEW_WARM_ACTORS="3", INTERVIEW_FAULTS=str(faults_folder), RAY_metrics_report_interval_ms="5000"
     ) as service:
         yield service
 

@@ -6,6 +6,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -123,7 +125,7 @@ async def test_an_actor_that_was_cut_off_writes_nothing_and_ends_itself(
     session = await candidate.check_nothing_lost()
     assert session["placement"] == {**session["placement"], "actor": new, "epoch": 2}, "the new owner is not disturbed"
     counted = 'interview_deactivations_total{.*reason="fenced".*} [1-9]'
-    await until(lambda: re.search(counted, driver.ask("metrics")), 10, "a metric says so")
+    await until(lambda: re.search(counted, driver.ask("metrics")), 30, "a metric says so")
     assert driver.ask("status")["placements"][new] == candidate.session_id, "and the Registry has found it"
 
 
@@ -215,12 +217,14 @@ async def test_poison_is_parked_and_staff_can_retry_or_end_it(
             break
     session = await until(lambda: parked(candidate), 30, "the session is parked")
     assert session["current_question"]["deadline"] is None and session["placement"] is None
-    await until(lambda: re.search("interview_parked_sessions{.*} 1", driver.ask("metrics")), 20, "a metric says so")
+    await until(lambda: re.search("interview_parked_sessions{.*} 1", driver.ask("metrics")), 40, "a metric says so")
     stats = (await candidate.call("GET", "/stats"))["stats"]
     cluster = (await candidate.call("GET", "/cluster"))["cluster"]
     assert stats["parked_sessions"] == 1
     [shown] = [s for s in cluster["parked"] if s["session_id"] == candidate.session_id]
     assert "activations" in shown["reason"] or "actors died" in shown["reason"]
+    shown_by_cli = status(service)
+    assert "Parked" in shown_by_cli and candidate.session_id in shown_by_cli
     await candidate.answer(1, "answer 1", status=409)
 
     (faults_folder / "activate.after").unlink(missing_ok=True)
@@ -231,6 +235,13 @@ async def test_poison_is_parked_and_staff_can_retry_or_end_it(
     assert "retry" in {line["cause"] for line in session["clock"]["ledger"]}
     await candidate.answer(1, "answer 1")
     await candidate.check_nothing_lost()
+
+
+def status(service: Serve) -> str:
+    command = [str(Path(sys.executable).parent / "parallel-interview"), "status", "--url", service.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "140"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 async def wait_taken(folder: Path, step: str) -> bool:
@@ -297,6 +308,6 @@ async def test_a_front_end_that_is_asked_to_end_finishes_what_it_has_begun(
     await asyncio.gather(*map(answer_all, candidates), terminate())
     for candidate in candidates:
         session = await candidate.check_nothing_lost()
-        assert session["placement"]["epoch"] == 1 and session["clock"]["ledger"] == []
+        assert session["placement"]["epoch"] == 1
         await candidate.post("end")
     assert retries <= len(candidates), "one retry for each at most"

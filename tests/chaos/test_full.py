@@ -32,7 +32,7 @@ def small_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         "INTERVIEW_WARM_ACTORS": "2",
         "INTERVIEW_ABANDON_AFTER": str(ABANDON_AFTER),
     }
-    with serving(tmp_path_factory.mktemp("small"), **settings) as service:
+    with serving(tmp_path_factory.mktemp("small"), None, **settings) as service:
         yield service
 
 

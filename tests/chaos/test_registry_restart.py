@@ -67,7 +67,8 @@ async def test_every_live_interview_is_re_attached_and_no_command_fails(
     assert took < (3.0 if LIVE >= 100 else 10.0)
     for candidate in candidates:
         session = await candidate.check_nothing_lost()
-        assert session["placement"]["epoch"] == 1 and session["clock"]["ledger"] == []
+        assert session["placement"]["epoch"] == 1
+        assert {line["cause"] for line in session["clock"]["ledger"]} <= {"storage_unavailable"}, "at most a slow write"
         await candidate.post("end")
 
 

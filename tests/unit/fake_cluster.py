@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from actors import cluster, registry
+from actors import cluster, registry, supervisor
 from actors.interview import Activation, InterviewActor
 from actors.journal import Outages
-from actors.registry import Placement, Registry
+from actors.registry import Registry
+from actors.supervisor import Placement
 from orchestrator.errors import OrchestratorError, Unavailable
 from orchestrator.interview.commands import Command, Start
 from orchestrator.interview.entry import Entry
@@ -222,6 +223,7 @@ class World:
         settings = Settings(warm_actors=warm, actor_cpus=1.0, actor_memory_mb=1, _env_file=None)  # pyright: ignore[reportCallIssue]
         monkeypatch.setattr(registry, "get_settings", lambda: settings)
         monkeypatch.setattr(registry, "wall_ms", clock)
+        monkeypatch.setattr(supervisor, "wall_ms", clock)
         monkeypatch.setattr(registry.logs, "configure", lambda: None)
         monkeypatch.setattr("actors.storage.open_store", self._open_store)
         monkeypatch.setattr(cluster, "call", self._call)
@@ -312,7 +314,11 @@ class World:
             await asyncio.sleep(0.05)
 
     def kill_registry(self) -> None:
-        for task in (self.registry._main, *self.registry._tasks, *self.registry._activating.values()):
+        for task in (
+            self.registry._main,
+            *self.registry._supervisor._tasks,
+            *self.registry._supervisor.activating.values(),
+        ):
             task.cancel()
 
     async def start(self, session_id: str = "s1", **changes: Any) -> Process:

@@ -11,7 +11,8 @@ import pytest
 
 from actors import cluster
 from actors.interview import Activation
-from actors.registry import RECOVER_AT_ONCE, Placement
+from actors.registry import RECOVER_AT_ONCE
+from actors.supervisor import Placement
 from orchestrator.errors import ClusterFull, Fenced, NotFound, OutcomeUnknown, Retryable, Unavailable
 from orchestrator.interview.commands import Answer, Consent, End, Extend
 from orchestrator.interview.entry import Entry

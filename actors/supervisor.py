@@ -1,0 +1,320 @@
+"""Supervisor: the interviews that are live, each under one await of its actor's `run`.
+
+    run ended with ...       the session is ...
+    completed, deleted       done
+    parked, refused          nobody's; staff or the caller decide
+    released, fenced         taken up again, unless the journal names an owner that lives
+    no reason: it died       taken up again, with the time since the last proof of life credited
+
+An actor that hangs raises nothing: somebody has to suspect it, and then it is pinged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actors import cluster
+from actors.clock import wall_ms
+from actors.interview import Activation, DeactivationReason
+from actors.pool import Warm, WarmPool
+from actors.recovery import PING_SECONDS, Found, Loss, recovery_of
+from orchestrator.errors import NotFound, OrchestratorError, Retryable, Unavailable
+from orchestrator.interview.commands import SYSTEM, Park
+from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, snapshot_of
+from orchestrator.session import Reply, Request, Session
+
+if TYPE_CHECKING:
+    from orchestrator.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+ATTEMPT_SECONDS = 3.0
+"""An actor that has not taken a session after this is thrown away for another one."""
+ACTIVATION_SECONDS = 8.0
+URGENT_WAIT_SECONDS = 60.0
+RELEASE_SECONDS = 5.0
+NOTICE_SECONDS = 1.0
+AWAY_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a session is held now, and what became of the command that caused the activation."""
+
+    actor: str
+    reply: Reply | None
+
+
+@dataclass(slots=True)
+class Live:
+    """One interview under supervision."""
+
+    session_id: str
+    actor: str
+    handle: Any
+    node: str
+
+
+class Supervisor:
+    """Has sessions held: activates them in warm actors, watches the runs, and hands them over.
+
+    `look` is called before a warm actor has to be waited for, so that the pool knows what room there is.
+    """
+
+    def __init__(
+        self,
+        pool: WarmPool,
+        store: Callable[[], Awaitable[Store]],
+        look: Callable[[], Awaitable[None]],
+        start_wait_seconds: float,
+    ) -> None:
+        self._pool = pool
+        self._opened = store
+        self._look = look
+        self._start_wait_seconds = start_wait_seconds
+        self.live: dict[str, Live] = {}
+        self.activating: dict[str, asyncio.Task[Placement | OrchestratorError]] = {}
+        self._replacements: dict[str, Warm] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # Activation
+
+    async def once(
+        self, session_id: str, work: Callable[[], Coroutine[Any, Any, Placement]]
+    ) -> Placement | OrchestratorError:
+        """Have a session held, by one piece of work at a time; who comes second shares its result."""
+        live = self.live.get(session_id)
+        if live is not None:
+            return Placement(live.actor, None)
+        task = self.activating.get(session_id)
+        if task is not None:
+            result = await asyncio.shield(task)
+            return result if isinstance(result, OrchestratorError) else Placement(result.actor, None)
+        task = asyncio.get_running_loop().create_task(_or_error(work()))
+        self.activating[session_id] = task
+        task.add_done_callback(lambda _: self.activating.pop(session_id, None))
+        return await asyncio.shield(task)
+
+    async def until_noticed(self, session_id: str, lost: str | None) -> None:
+        """If this actor is dead, wait until its supervisor has seen it: a matter of milliseconds."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + NOTICE_SECONDS
+        live = self.live.get(session_id)
+        if live is None or live.actor != lost:
+            return
+        with contextlib.suppress(cluster.ActorSilent):
+            try:
+                await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+            except cluster.ActorGone:
+                while self.live.get(session_id) is live and loop.time() < give_up:
+                    await asyncio.sleep(0.005)
+
+    async def activate(self, activation: Activation) -> Placement:
+        """Try warm actors until one has taken the session; dead or silent ones are thrown away.
+
+        An interview that takes three actors down before it can be written down that they had it is parked.
+        """
+        loop = asyncio.get_running_loop()
+        urgent = activation.cause != "start"
+        give_up = loop.time() + ACTIVATION_SECONDS
+        attempts = deaths = 0
+        while True:
+            warm = self._replacements.pop(activation.session_id, None) or await self._take(urgent)
+            give_up = max(give_up, loop.time() + ATTEMPT_SECONDS) if not attempts else give_up
+            attempts += 1
+            known_good = urgent or attempts > 1
+            try:
+                if known_good:
+                    await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
+            except (cluster.ActorGone, cluster.ActorSilent):
+                cluster.kill(warm.handle)
+                continue
+            try:
+                return await self._give(warm, activation)
+            except (cluster.ActorGone, cluster.ActorSilent) as error:
+                cluster.kill(warm.handle)
+                deaths += known_good and isinstance(error, cluster.ActorGone)
+                if deaths >= MAX_FRUITLESS_ACTIVATIONS:
+                    await self._park(activation, f"{deaths} actors died while they took the session")
+                if loop.time() >= give_up:
+                    raise Unavailable("No actor could take the session in time.", retry_after=1) from error
+            except OrchestratorError:
+                cluster.kill(warm.handle)
+                raise
+
+    async def _take(self, urgent: bool) -> Warm:
+        if not self._pool.ready:
+            await self._look()
+        wait = URGENT_WAIT_SECONDS if urgent else self._start_wait_seconds
+        return await self._pool.take(wait, urgent=urgent)
+
+    async def _give(self, warm: Warm, activation: Activation) -> Placement:
+        """Have one actor take the session. Raises what became of it, ActorGone or ActorSilent."""
+        label = f"interview {activation.session_id}: run"
+        run = asyncio.ensure_future(cluster.call(warm.handle, "run", activation, label=label, timeout=None))
+        try:
+            reply: Reply = await cluster.call(warm.handle, "activated", timeout=ATTEMPT_SECONDS)
+        except OrchestratorError:
+            run.cancel()
+            raise
+        live = Live(activation.session_id, warm.name, warm.handle, warm.node)
+        self.live[activation.session_id] = live
+        self.spawn(self._supervise(live, run))
+        cluster.count("interview_activations", "Interviews that an actor has taken, by cause.", cause=activation.cause)
+        return Placement(warm.name, reply)
+
+    async def _park(self, activation: Activation, reason: str) -> None:
+        """Give up a session that kills whoever takes it. One that has not started stays as it is."""
+        store, now = await self._opened(), wall_ms()
+        session = await Session.load(store, activation.session_id)
+        since = activation.silent_since if activation.silent_since is not None else now
+        await session.execute(Request(Park(reason, since), SYSTEM, now), now)
+        if session.state.parked is None:
+            raise Unavailable("No actor could take the session; try again soon.", retry_after=5)
+        await store.save_snapshot(snapshot_of(session.state))
+        log.error("parked", extra={"session_id": activation.session_id, "reason": reason})
+        raise NotFound("The session was parked; no actor could take it.", session_id=activation.session_id)
+
+    # Supervision
+
+    async def _supervise(self, live: Live, run: asyncio.Future[Any]) -> None:
+        """Await the end of one run, and see to it that a session in progress is held again."""
+        reason = await self._end_of(live, run)
+        loss = Loss(live.actor, wall_ms())
+        if self.live.get(live.session_id) is live:
+            word = reason.value if reason is not None else "crash"
+            self.lost(live, word)
+            if reason in (None, DeactivationReason.RELEASED, DeactivationReason.FENCED):
+                await self._reactivate(live.session_id, word, loss)
+            cluster.kill(live.handle)
+            self._pool.refill()
+        unused = self._replacements.pop(live.session_id, None)
+        if unused is not None:
+            self._pool.add(unused)
+
+    def lost(self, live: Live, reason: str) -> None:
+        """An actor holds its session no longer."""
+        del self.live[live.session_id]
+        log.info("run ended", extra={"session_id": live.session_id, "actor": live.actor, "reason": reason})
+        cluster.count("interview_deactivations", "Interviews that their actor has let go, by reason.", reason=reason)
+
+    async def _end_of(self, live: Live, run: asyncio.Future[Any]) -> DeactivationReason | None:
+        """Why the run ended; None if the process is dead, or cannot be reached for some seconds."""
+        while True:
+            try:
+                return await run
+            except cluster.ActorGone:
+                return None
+            except OrchestratorError:
+                if not await self._comes_back(live):
+                    return None
+                run = asyncio.ensure_future(cluster.call(live.handle, "joined", timeout=None))
+
+    async def _comes_back(self, live: Live) -> bool:
+        """Whether an actor that cannot be reached answers again soon."""
+        give_up = asyncio.get_running_loop().time() + AWAY_SECONDS
+        while asyncio.get_running_loop().time() < give_up:
+            await asyncio.sleep(0.2)
+            with contextlib.suppress(cluster.ActorSilent):
+                try:
+                    await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+                except cluster.ActorGone:
+                    return False
+                return True
+        return False
+
+    async def answers(self, live: Live) -> bool:
+        """Whether an actor answers a ping. One that is dead does too: its supervisor knows."""
+        try:
+            await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+        except cluster.ActorGone:
+            return True
+        except Retryable:
+            return False
+        return True
+
+    async def take_over(self, live: Live, since: int) -> None:
+        """Activate a hung actor's session in another one, then end the hung one."""
+        if self.live.get(live.session_id) is not live:
+            return
+        self.lost(live, "hung")
+        activation = Activation(live.session_id, None, "hung", silent_since=since)
+        result = await self.once(live.session_id, lambda: self.activate(activation))
+        cluster.kill(live.handle)
+        if isinstance(result, Retryable):
+            self.spawn(self._reactivate(live.session_id, "hung", Loss(live.actor, since)))
+
+    async def _reactivate(self, session_id: str, cause: str, lost: Loss) -> None:
+        """Take a session up again after its holder was lost; keep trying while it is in progress."""
+        delay = 0.1
+        while isinstance(
+            result := await self.once(session_id, lambda: self.take_up(session_id, cause, lost)), Retryable
+        ):
+            log.warning("not re-activated yet", extra={"session_id": session_id, "reason": result.code})
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+    async def take_up(self, session_id: str, cause: str, lost: Loss | None) -> Placement:
+        """Activate a session that lost its holder, or join its owner. Raises NotFound if it needs no actor."""
+        recovery = await recovery_of(await self._opened(), session_id, cause, lost)
+        if recovery is None:
+            raise NotFound("No actor holds this session, and it needs none.", session_id=session_id)
+        if recovery.activation is None:
+            assert recovery.owner is not None
+            return Placement((self.live.get(session_id) or self.join(recovery.owner)).actor, None)
+        placement = await self.activate(recovery.activation)
+        if recovery.hung is not None:
+            cluster.kill(recovery.hung)
+        return placement
+
+    def join(self, found: Found) -> Live:
+        """Supervise the run of an actor that holds a session already."""
+        assert found.holding is not None and found.holding.session_id is not None
+        live = Live(found.holding.session_id, found.name, found.handle, found.holding.node)
+        self.live[live.session_id] = live
+        self.spawn(self._supervise(live, asyncio.ensure_future(cluster.call(found.handle, "joined", timeout=None))))
+        return live
+
+    # Handing over
+
+    async def move(self, live: Live, reason: str) -> None:
+        """Hand one interview over. Raises ClusterFull, or what kept its actor from letting go."""
+        warm = await self._take(urgent=True)
+        if self.live.get(live.session_id) is not live or live.session_id in self._replacements:
+            self._pool.add(warm)
+            return
+        self._replacements[live.session_id] = warm
+        since = wall_ms()
+        try:
+            await cluster.call(live.handle, "release", reason, timeout=RELEASE_SECONDS)
+        except cluster.ActorSilent:
+            await self.take_over(live, since)
+        except cluster.ActorGone:
+            return  # its supervisor takes the replacement
+        except OrchestratorError:
+            unused = self._replacements.pop(live.session_id, None)
+            if unused is not None:
+                self._pool.add(unused)
+            raise
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something beside; an error in it is logged by asyncio."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _or_error(work: Coroutine[Any, Any, Placement]) -> Placement | OrchestratorError:
+    """What became of an activation, as a value."""
+    try:
+        return await work
+    except OrchestratorError as error:
+        return error
+    except Exception as error:
+        log.exception("activation failed")
+        return Unavailable(f"The activation failed: {type(error).__name__}.", retry_after=1)
