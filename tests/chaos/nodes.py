@@ -1,7 +1,8 @@
 """A Ray cluster of several nodes on this machine: a head and raylets of their own, each of which can be killed.
 
-Everything listens on 127.0.0.1. A driver or a front end with a node's `environment` is attached to the head's raylet
-while there is one: Ray prefers it among several on one machine.
+Everything listens on 127.0.0.1, or on the addresses of network namespaces that a test has made. A driver or a front end
+with a node's `environment` is attached to the head's raylet while there is one: Ray prefers it among several on one
+machine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.servers import command_of, descendants
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 OBJECT_STORE_BYTES = 80 * 2**20
+LOOPBACK = "127.0.0.1"
 HEALTH = {  # a raylet that is stopped is dead to the cluster after about 4 s; Ray's own figures make it 30 s
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
@@ -106,7 +108,13 @@ class RayCluster:
     """
 
     def __init__(
-        self, folder: Path, cpus: int = 1, memory: int = 2**30, dashboard: bool = False, **settings: str
+        self,
+        folder: Path,
+        cpus: int = 1,
+        memory: int = 2**30,
+        dashboard: bool = False,
+        address: str = LOOPBACK,
+        **settings: str,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,11 +125,11 @@ class RayCluster:
         port, web = free_port(), free_port()
         self.dashboard = f"http://127.0.0.1:{web}" if dashboard else None
         self.environment = {
-            "RAY_ADDRESS": f"127.0.0.1:{port}",
+            "RAY_ADDRESS": f"{address}:{port}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on every system: keep to loopback
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if address == LOOPBACK else "1",  # "0": keep to loopback
         }
         self._settings = {
             "REPORTER_UPDATE_INTERVAL_MS": "60000",
@@ -132,21 +140,27 @@ class RayCluster:
             **settings,
         }
         self.nodes: list[Node] = []
-        head = ("--head", "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={free_port()}")
+        head = ("--head", f"--node-ip-address={address}", f"--port={port}", f"--ray-client-server-port={free_port()}")
         web_options = ("--dashboard-host=127.0.0.1", f"--dashboard-port={web}", f"--include-dashboard={dashboard}")
-        self._start("head", cpus, memory, *head, *web_options)
+        self._start("head", (), cpus, memory, *head, *web_options)
 
     @property
     def head(self) -> Node:
         return self.nodes[0]
 
-    def add_node(self, cpus: int = 1, memory: int = 2**30) -> Node:
-        """Start one more raylet and wait until it belongs to the cluster."""
+    def add_node(self, cpus: int = 1, memory: int = 2**30, at: str | None = None, within: tuple[str, ...] = ()) -> Node:
+        """Start one more raylet and wait until it belongs to the cluster.
+
+        `at` is its address, and `within` the command that runs it in a network namespace, if the cluster is in some.
+        """
+        if at is not None:
+            options = (f"--address={self.environment['RAY_ADDRESS']}", f"--node-ip-address={at}")
+            return self._start(f"node-{len(self.nodes)}", within, cpus, memory, *options)
         # Ray takes no second node in while it keeps to loopback, and without that makes 127.0.0.1 and "localhost"
         # the machine's outer address. It does not know this spelling, and finds by it that we are at 127.0.0.1.
         address = f"LOCALHOST:{self.environment['RAY_ADDRESS'].rpartition(':')[2]}"
         settings = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
-        return self._start(f"node-{len(self.nodes)}", cpus, memory, f"--address={address}", **settings)
+        return self._start(f"node-{len(self.nodes)}", (), cpus, memory, f"--address={address}", **settings)
 
     def stop(self) -> None:
         """End every process of every node. Front ends that joined should have been ended before."""
@@ -154,8 +168,11 @@ class RayCluster:
             node.kill()
         shutil.rmtree(self._temp, ignore_errors=True)
 
-    def _start(self, name: str, cpus: int, memory: int, *options: str, **settings: str) -> Node:
+    def _start(
+        self, name: str, within: tuple[str, ...], cpus: int, memory: int, *options: str, **settings: str
+    ) -> Node:
         ray = [
+            *within,
             *(str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats"),
             *("--log-style=record", "--include-log-monitor=false", f"--temp-dir={self._temp / name}"),
             *(f"--num-cpus={cpus}", f"--memory={memory}", f"--object-store-memory={OBJECT_STORE_BYTES}"),

@@ -30,7 +30,7 @@ from tests.chaos.report import Injected, line_of, progress, report
 from tests.servers import Serve
 
 WARM_UP_SECONDS = 5.0
-BETWEEN_SECONDS = (5.0, 8.0)
+BETWEEN_SECONDS = (3.5, 6.0)
 RECOVERY_SECONDS = 30.0
 SETTLE_SECONDS = 12.0
 AUDIT_SECONDS = 600.0
