@@ -40,6 +40,7 @@ from orchestrator.interview.commands import (
     Caller,
     Command,
     Create,
+    NewLink,
     Start,
     command_hash,
     command_key,
@@ -130,6 +131,8 @@ class InterviewClient:
 
         Raises what `decide` raises, NotFound, StaleVersion, or a Retryable within 4 s.
         """
+        if command_id is None and (if_match is not None or isinstance(command, NewLink)):
+            command_id = secrets.token_hex(16)  # so that sending it again here changes nothing
         request = Request(command, caller, wall_ms(), command_id, if_match)
         reply = await self._until_executed(session_id, request)
         faults.step("front_end.reply", session_id)
@@ -324,7 +327,13 @@ class InterviewClient:
             self._holders.pop(state.session_id, None)
             raise Moved("The session was taken by another call.", retry_after=1)
         self._spawn(self._remember(state.session_id, placement.actor))
+        self._spawn(self._show_as_started(state.session_id))
         return placement.reply
+
+    async def _show_as_started(self, session_id: str) -> None:
+        """Sweeps look at snapshots; the actor saves its own a moment after the start, unless it dies in that moment."""
+        with contextlib.suppress(OrchestratorError):
+            await self._bring_forward(session_id)
 
     async def _remember(self, session_id: str, actor: str) -> None:
         handle = await cluster.find(actor)
@@ -382,17 +391,20 @@ class InterviewClient:
     async def _registry_call(self, method: str, *args: Any, timeout: float) -> Any:
         """A call to the Registry; while it restarts, the call is repeated for up to 3 s."""
         give_up = _loop_time() + min(timeout, 3.0)
+        deadline = _loop_time() + timeout
         while True:
             try:
                 registry = self._registry or await self._ensure_registry()
-                return await cluster.call(registry, method, *args, timeout=timeout)
+                return await cluster.call(registry, method, *args, timeout=max(0.1, deadline - _loop_time()))
             except (cluster.ActorGone, cluster.ActorAway) as error:
                 self._registry = None
                 if _loop_time() >= give_up:
                     raise Unavailable("The registry is restarting; try again soon.", retry_after=1) from error
                 await asyncio.sleep(0.1)
             except cluster.ActorSilent as error:
-                raise Unavailable("The registry does not answer; try again soon.", retry_after=1) from error
+                raise OutcomeUnknown(
+                    "The registry does not answer; repeat the request with the same key.", retry_after=1
+                ) from error
 
     async def _ensure_registry(self) -> Any:
         self._registry = await cluster.ensure_registry()

@@ -19,10 +19,10 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray._private.state import available_resources_per_node
@@ -38,6 +38,9 @@ REGISTRY = "Registry"
 HOUSEKEEPER = "Housekeeper"
 JOURNAL_PREFIX = "JournalActor-"
 SYSTEM_ACTOR_MEMORY = 256 * 2**20
+CONTROL_SECONDS = 10.0
+
+T = TypeVar("T")
 
 
 class ActorGone(Retryable):
@@ -132,7 +135,10 @@ async def call(
         raise ActorGone("The actor's process has ended.", retry_after=1) from error
     except RayTaskError as error:
         cause = getattr(error, "cause", None)
-        raise cause if isinstance(cause, OrchestratorError) else error from None
+        if isinstance(cause, OrchestratorError):
+            raise cause from None
+        log.error("an actor's method failed", extra={"method": method, "error": type(cause).__name__})
+        raise ActorAway(f"The actor's {method} failed: {type(cause).__name__}.", retry_after=1) from error
     except RayError as error:
         raise ActorAway(f"Ray could not make the call: {type(error).__name__}.", retry_after=1) from error
     if isinstance(result, OrchestratorError):
@@ -153,12 +159,20 @@ async def find(name: str) -> ActorHandle | None:
         except ValueError:
             return None
 
-    return await asyncio.to_thread(look_up)
+    return await _in_thread(look_up)
 
 
 async def names() -> list[str]:
-    """The names of all actors in our namespace."""
-    return await asyncio.to_thread(lambda: list(ray.util.list_named_actors()))
+    """The names of all actors in our namespace. Raises ActorAway while Ray's control plane is away, as `find` does."""
+    return await _in_thread(lambda: list(ray.util.list_named_actors()))
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Ray's blocking calls, in a thread and not for ever. Raises ActorAway."""
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(work), CONTROL_SECONDS)
+    except (RayError, TimeoutError, ConnectionError, RuntimeError) as error:
+        raise ActorAway(f"Ray's control plane does not answer: {type(error).__name__}.", retry_after=1) from error
 
 
 def kill(actor: ActorHandle) -> None:
@@ -199,7 +213,7 @@ def _metric(kind: Any, name: str, description: str, tags: tuple[str, ...]) -> An
 
 async def nodes() -> list[Node]:
     """Every node that Ray knows of."""
-    found = await asyncio.to_thread(ray.nodes)
+    found = await _in_thread(ray.nodes)
     return [
         Node(
             node["NodeID"],
@@ -214,7 +228,7 @@ async def nodes() -> list[Node]:
 
 async def free_resources() -> dict[str, tuple[float, float]]:
     """What is declared free on each live node, by its id: (cpu in cores, memory in bytes)."""
-    free = await asyncio.to_thread(available_resources_per_node)
+    free = await _in_thread(available_resources_per_node)
     return {node: (float(has.get("CPU", 0)), float(has.get("memory", 0))) for node, has in free.items()}
 
 
@@ -275,4 +289,4 @@ async def _ensure(actor_class: type, name: str, cpus: float, node_id: str | None
     }
     if node_id is not None:
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return await asyncio.to_thread(lambda: ray.remote(actor_class).options(**options).remote(name))
+    return await _in_thread(lambda: ray.remote(actor_class).options(**options).remote(name))

@@ -17,7 +17,7 @@ from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.interview.commands import SYSTEM, Abandon, Command, Expire
 from orchestrator.interview.snapshot import Snapshot
-from orchestrator.interview.state import GRACE_MS, State, snapshot_of
+from orchestrator.interview.state import GRACE_MS, snapshot_of
 from orchestrator.session import Request, Session
 from orchestrator.settings import get_settings
 
@@ -32,6 +32,7 @@ AT_ONCE = 16
 BATCH = 200
 KEY_MS = 24 * 3600 * 1000
 LATE_CALL_SECONDS = 10.0
+LIST_SECONDS = 10.0
 QUIET_SECONDS = 15.0
 """After an outage the interviews' clocks are credited first; until then nobody is called absent."""
 
@@ -46,7 +47,9 @@ class Housekeeper:
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._watchdog = Watchdog()
-        self._trouble_at = float("-inf")
+        self._trouble_at = asyncio.get_running_loop().time()
+        self._journals: dict[str, Any] = {}
+        self._journals_due = 0.0
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._overdue, 1.0),
             (self._expire, 2.0),
@@ -111,19 +114,21 @@ class Housekeeper:
         store = await self._opened()
 
         async def abandon(session_id: str) -> None:
-            state = await self._run(session_id, Abandon(after_ms))
-            if state.status == "completed":
-                await self._ask_registry("end", session_id)
+            """By its owner, who knows of drafts and of time that is still to be credited."""
+            placement = await self._ask_registry("ensure", session_id)
+            owner = await cluster.find(placement.actor)
+            if owner is not None:
+                now = wall_ms()
+                await cluster.call(owner, "execute", session_id, Request(Abandon(after_ms), SYSTEM, now), timeout=5.0)
 
         await _each(abandon, await store.unseen(wall_ms() - after_ms, BATCH))
 
-    async def _run(self, session_id: str, command: Command) -> State:
-        """Run a command by optimistic append, whoever holds the session, and keep its snapshot up to date."""
+    async def _run(self, session_id: str, command: Command) -> None:
+        """Run a command by optimistic append on a session that needs no owner, and keep its snapshot up to date."""
         store, now = await self._opened(), wall_ms()
         session = await Session.load(store, session_id)
         await session.execute(Request(command, SYSTEM, now), now)
         await store.save_snapshot(snapshot_of(session.state))
-        return session.state
 
     async def _finish_deletes(self) -> None:
         store = await self._opened()
@@ -133,10 +138,13 @@ class Housekeeper:
     async def _watch_system_actors(self) -> None:
         """The Registry is made if there is none; hung ones are started again."""
         await self._watchdog.look(cluster.REGISTRY, await cluster.ensure_registry())
-        for name in await cluster.names():
-            handle = await cluster.find(name) if name.startswith(cluster.JOURNAL_PREFIX) else None
-            if handle is not None:
-                await self._watchdog.look(name, handle)
+        now = asyncio.get_running_loop().time()
+        if now >= self._journals_due:
+            names = [name for name in await cluster.names() if name.startswith(cluster.JOURNAL_PREFIX)]
+            found = {name: await cluster.find(name) for name in names}
+            self._journals = {name: handle for name, handle in found.items() if handle is not None}
+            self._journals_due = now + LIST_SECONDS
+        await asyncio.gather(*(self._watchdog.look(name, handle) for name, handle in self._journals.items()))
 
     async def _count_parked(self) -> None:
         parked = await (await self._opened()).parked(10_000)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from actors.clock import wall_ms
 from orchestrator import faults
-from orchestrator.errors import Fenced, Moved, NotFound, OrchestratorError, Retryable
+from orchestrator.errors import Fenced, Moved, NotFound, OrchestratorError, Retryable, Unavailable
 from orchestrator.interview.commands import SYSTEM, Activate, Deactivate, Expire
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import load_state, snapshot_of
@@ -39,9 +39,11 @@ RETRY_SECONDS = 0.5
 LINGER_SECONDS = 0.5
 SNAPSHOT_SECONDS = 0.25
 REPLY_SECONDS = 0.02
-TICK_SECONDS = 1.0
+TICK_SECONDS = 2.5
+CONFIRM_SECONDS = 60.0
 STALL_SECONDS = 1.0
 """A loop that wakes this much too late has kept somebody waiting: the time is given back."""
+MAX_CALLS = 16
 EXIT_SECONDS = 5.0
 """As a rule the Registry ends an actor that is done; one that it cannot reach ends itself after this."""
 
@@ -127,6 +129,8 @@ class InterviewActor:
 
     async def run(self, activation: Activation) -> DeactivationReason:
         """Take a session and hold it. Returns only when the actor has let it go; can be joined."""
+        if self._session_id not in (None, activation.session_id):
+            return DeactivationReason.REFUSED
         if self._finished is None:
             loop = asyncio.get_running_loop()
             self._finished = loop.create_future()
@@ -138,8 +142,10 @@ class InterviewActor:
         """Await the end of the run that is under way; None if this actor never had one."""
         return await asyncio.shield(self._finished) if self._finished else None
 
-    async def activated(self) -> Reply | OrchestratorError:
+    async def activated(self, session_id: str) -> Reply | OrchestratorError:
         """What became of the activation, and of the command that caused it."""
+        if self._session_id not in (None, session_id):
+            return Moved("This actor holds another session.", session_id=session_id, retry_after=1)
         return await asyncio.shield(self._outcome)
 
     async def execute(self, session_id: str, request: Request) -> Reply | OrchestratorError:
@@ -174,14 +180,15 @@ class InterviewActor:
             self._note_loss(error)
             return error
         faults.step("release.after", session.state.session_id)
-        with contextlib.suppress(OrchestratorError):
-            await self._save_snapshot()
+        self._saver.now()
         self._finish(DeactivationReason.RELEASED)
         return None
 
     async def _serve(self, session_id: str, work: Callable[[Session], Awaitable[T]]) -> T | OrchestratorError:
         self._calls += 1
         try:
+            if self._calls > MAX_CALLS:  # a queue here would look like a hang, and a hang is credited
+                return Unavailable("Too many calls at once for one interview; send them one by one.", retry_after=1)
             if session_id == self._session_id and self._session is None:
                 await asyncio.shield(self._outcome)  # the journal may name this actor before it is ready
             session = self._session
@@ -216,8 +223,12 @@ class InterviewActor:
             self._finish(DeactivationReason.REFUSED)
             return
         while session.owned and session.state.status == "in_progress" and not self._is_done():
-            await self._next_event(session)
-            await self._look(session)
+            try:
+                await self._next_event(session)
+                await self._look(session)
+            except Exception:
+                log.exception("the timer stumbled", extra={"session_id": session.state.session_id})
+                await asyncio.sleep(RETRY_SECONDS)
             if session.has_let_go and not self._releasing:  # a hand-over that had failed has landed after all
                 self._finish(DeactivationReason.RELEASED)
         await self._let_go(session)
@@ -254,11 +265,11 @@ class InterviewActor:
 
     async def _look(self, session: Session) -> None:
         """Fire what is due, and repeat what is of unknown outcome."""
-        now = self._clock()
-        if session.is_settled and not session.state.is_overdue(now):
+        if session.is_settled and not session.state.is_overdue(self._clock()):
             return
         failed = False
         async with session.lock:
+            now = self._clock()
             before = session.state
             try:
                 await session.settle(now)
@@ -275,7 +286,7 @@ class InterviewActor:
     async def _watch_itself(self, session: Session) -> None:
         """Notice that this process did not run for a while, or that it was cut off and the session taken over."""
         loop = asyncio.get_running_loop()
-        confirm_at = loop.time() + LOOK_AGAIN_SECONDS
+        confirm_at = loop.time() + CONFIRM_SECONDS
         while not self._is_done():
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
@@ -283,9 +294,9 @@ class InterviewActor:
             if late > STALL_SECONDS:
                 log.warning("stalled", extra={"session_id": self._session_id, "seconds": round(late, 1)})
                 now = self._clock()
-                session.note_blocked(now - round(late * 1000), now)
+                session.note_blocked(now - round((late + TICK_SECONDS) * 1000), now)  # since it last ran for sure
             if late > STALL_SECONDS or loop.time() >= confirm_at:
-                confirm_at = loop.time() + LOOK_AGAIN_SECONDS
+                confirm_at = loop.time() + CONFIRM_SECONDS
                 await self._confirm(session)
 
     async def _watch_storage(self) -> None:
@@ -313,6 +324,8 @@ class InterviewActor:
                 await session.confirm()
         except OrchestratorError as error:
             self._note_loss(error)
+        except Exception:
+            log.exception("the owner could not be confirmed", extra={"session_id": self._session_id})
         self._changed.set()
 
     async def _after_change(self, status_before: str) -> None:

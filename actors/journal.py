@@ -33,7 +33,7 @@ CALL_SECONDS = 3.5
 
 OUTAGE_MS = 3_000
 """The proof of life is written every second: nothing written for so long is more than a hiccup."""
-OUTAGE_POLL_SECONDS = 30.0
+OUTAGE_POLL_SECONDS = 60.0
 FENCED_WRITES = "interview_fenced_writes"
 
 AppendResult = Appended | Collision | OrchestratorError

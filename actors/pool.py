@@ -127,10 +127,13 @@ class WarmPool:
 
     async def _check_one(self, warm: Warm) -> None:
         try:
-            await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
+            holding = await cluster.call(warm.handle, "ping", timeout=PING_SECONDS)
         except Retryable as error:
             log.warning("a warm actor is thrown away", extra={"actor": warm.name, "reason": error.code})
             self._throw_away(warm)
+            return
+        if holding.session_id is not None and warm in self._ready:
+            self._ready.remove(warm)  # an earlier Registry has given it a session; it is found as that one's owner
 
     def _throw_away(self, warm: Warm) -> None:
         if warm in self._ready:
@@ -141,8 +144,8 @@ class WarmPool:
         name, handle = self._start()
         try:
             holding = await cluster.call(handle, "ping", timeout=START_SECONDS)
-        except Retryable as error:
-            log.warning("a warm actor did not come up", extra={"actor": name, "reason": error.code})
+        except Exception as error:
+            log.warning("a warm actor did not come up", extra={"actor": name, "reason": repr(error)})
             cluster.kill(handle)
             await asyncio.sleep(1)
             return

@@ -23,7 +23,7 @@ from actors.recovery import ACTOR_PREFIX, Loss, look_at_all
 from actors.supervisor import Live, Placement, Supervisor
 from actors.watchdog import Watchdog
 from orchestrator import logs
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError, Retryable
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Registry:
         self._settings = get_settings()
         self._store: Store | None = None
         self._has_recovered = False
+        self._all_held = False
         self._known: set[str] = set()
         self._silent: dict[str, float] = {}
         self._draining: set[str] = set()
@@ -200,6 +201,7 @@ class Registry:
 
     async def _recover_all(self) -> dict[str, str]:
         slots = asyncio.Semaphore(RECOVER_AT_ONCE)
+        self._all_held = True
 
         async def recover_one(session_id: str) -> tuple[str, str]:
             async with slots:
@@ -208,6 +210,7 @@ class Registry:
                 taken = await self._supervisor.once(
                     session_id, lambda: self._supervisor.take_up(session_id, "recovered", None)
                 )
+                self._all_held &= not isinstance(taken, Retryable)
                 return session_id, taken.code if isinstance(taken, OrchestratorError) else "held now"
 
         return dict(await asyncio.gather(*map(recover_one, await self._orphans())))
@@ -269,10 +272,10 @@ class Registry:
             await asyncio.sleep(ROUND_SECONDS)
 
     async def _recover_quietly(self) -> None:
-        """From the first time on this Registry says that it lives, since it knows of all interviews now."""
+        """Once every interview is held, this Registry says that it lives: from then on it sees who is lost."""
         with contextlib.suppress(OrchestratorError):
             await self._recover()
-            self._has_recovered = True
+            self._has_recovered |= self._all_held
 
     @property
     def _actor_memory(self) -> int:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ATTEMPT_SECONDS = 3.0
+ATTEMPT_SECONDS = 5.0
 """An actor that has not taken a session after this is thrown away for another one."""
 ACTIVATION_SECONDS = 8.0
 URGENT_WAIT_SECONDS = 60.0
@@ -92,13 +92,17 @@ class Supervisor:
         if live is not None:
             return Placement(live.actor, None)
         task = self.activating.get(session_id)
-        if task is not None:
+        if task is not None and not task.done():
             result = await asyncio.shield(task)
             return result if isinstance(result, OrchestratorError) else Placement(result.actor, None)
         task = asyncio.get_running_loop().create_task(_or_error(work()))
         self.activating[session_id] = task
-        task.add_done_callback(lambda _: self.activating.pop(session_id, None))
+        task.add_done_callback(lambda done: self._forget(session_id, done))
         return await asyncio.shield(task)
+
+    def _forget(self, session_id: str, task: asyncio.Task[Any]) -> None:
+        if self.activating.get(session_id) is task:
+            del self.activating[session_id]
 
     async def until_noticed(self, session_id: str, lost: str | None) -> None:
         """If this actor is dead, wait until its supervisor has seen it: a matter of milliseconds."""
@@ -158,7 +162,7 @@ class Supervisor:
         label = f"interview {activation.session_id}: run"
         run = asyncio.ensure_future(cluster.call(warm.handle, "run", activation, label=label, timeout=None))
         try:
-            reply: Reply = await cluster.call(warm.handle, "activated", timeout=ATTEMPT_SECONDS)
+            reply: Reply = await cluster.call(warm.handle, "activated", activation.session_id, timeout=ATTEMPT_SECONDS)
         except OrchestratorError:
             run.cancel()
             raise

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 PING_SECONDS = 1.5
 STRIKES = 2
+START_SECONDS = 45.0
+"""One that has not answered since it was (re)started may still be starting."""
 
 
 class Watchdog:
@@ -22,18 +24,27 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._silent: dict[str, int] = {}
+        self._answered: set[str] = set()
 
     async def look(self, name: str, handle: Any) -> None:
         """Ping a system actor; after two pings without an answer, end its process, so that Ray starts another."""
         try:
             await cluster.call(handle, "ping", timeout=PING_SECONDS)
+        except cluster.ActorAway:
+            self._forget(name)
         except cluster.ActorSilent:
             self._silent[name] = self._silent.get(name, 0) + 1
         except Retryable:
-            self._silent.pop(name, None)
+            self._forget(name)
         else:
             self._silent.pop(name, None)
-        if self._silent.get(name, 0) >= STRIKES:
+            self._answered.add(name)
+        strikes = STRIKES if name in self._answered else START_SECONDS / PING_SECONDS
+        if self._silent.get(name, 0) >= strikes:
             log.warning("system actor hung", extra={"actor": name})
-            self._silent.pop(name)
+            self._forget(name)
             cluster.restart(handle)
+
+    def _forget(self, name: str) -> None:
+        self._silent.pop(name, None)
+        self._answered.discard(name)

@@ -148,7 +148,7 @@ class Session:
             await self.settle(now)
             if self.has_let_go:
                 raise Moved("The session is being handed over.", session_id=self.state.session_id, retry_after=1)
-            judged_at = max(request.received_at, self.state.at)
+            judged_at = max(min(request.received_at, now), self.state.at)
             if not isinstance(request.command, Park):
                 await self._expire_if_overdue(judged_at)
             try:
@@ -168,6 +168,8 @@ class Session:
             if not planned.events:
                 return False
             if await self._append(planned.events, judged_at, request.caller.principal, planned.command):
+                if self.owned and now - judged_at > SLOW_APPEND_SECONDS * 1000:
+                    self.note_blocked(judged_at, now)  # what was opened then could be seen only now
                 return False
 
     async def activate(self, command: Activate, request: Request | None, now: int) -> bool:
@@ -295,6 +297,9 @@ class Session:
         self._draft_unclaimed = False
 
     async def _expire_if_overdue(self, at: int) -> None:
+        """Fire what is due. A running clock is judged by its owner alone, who knows what has to be credited first."""
+        if self.state.status == "in_progress" and not self.owned:
+            return
         while self.state.is_overdue(at):
             await self._append(decide(self.state, Expire(), SYSTEM, at, self.draft), at, SYSTEM.principal, None)
 

@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.interview.commands import Accommodations, Question
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.state import (
+    FRUITLESS_WITHIN_MS,
     Candidate,
     ClosedAnswer,
     LedgerLine,
@@ -32,11 +33,13 @@ def fold(state: State | None, entry: Entry) -> State:
     before = state
     for event in events:
         state = replace(apply(state, event, entry.at), seq=state.seq + 1)
-    activated_only = bool(events) and all(e["type"] in ("activated", "clock_credited") for e in events)
-    if any(e["type"] == "activated" for e in events):
-        fruitless = before.fruitless_activations + 1 if activated_only else 1
+    types = {e["type"] for e in events}
+    if "activated" in types:
+        in_vain = types <= {"activated", "clock_credited"} and entry.at - before.activated_at < FRUITLESS_WITHIN_MS
+        state = replace(state, activated_at=entry.at)
+        fruitless = before.fruitless_activations + 1 if in_vain else 1
     else:
-        fruitless = 0
+        fruitless = before.fruitless_activations if types <= {"clock_credited"} else 0
     visible = any(e["type"] not in INVISIBLE for e in events) or entry.seq == 1
     state = replace(
         state,

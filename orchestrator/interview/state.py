@@ -24,6 +24,8 @@ GRACE_MS = 2_000
 REMEMBERED_COMMANDS = 1_000
 REMEMBERED_FOR_MS = 24 * 3_600_000
 MAX_FRUITLESS_ACTIVATIONS = 3
+FRUITLESS_WITHIN_MS = 60_000
+"""An actor that was lost later than this after it took the session is not the session's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class State:
     actor: str | None = None
     node: str | None = None
     fruitless_activations: int = 0
+    activated_at: int = 0
     parked: str | None = None
     parked_since: int | None = None
     clock_settled_at: int = 0

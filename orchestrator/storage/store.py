@@ -21,7 +21,7 @@ from typing import Any, Self
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from orchestrator.errors import InvalidInput, OrchestratorError, OutcomeUnknown, Unavailable
+from orchestrator.errors import InvalidInput, NotFound, OrchestratorError, OutcomeUnknown, Unavailable
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft, Snapshot
 from orchestrator.journal import Appended, Collision, Loaded
@@ -125,16 +125,20 @@ class Store(SnapshotQueries, JobStore):
         macs = [self.mac(entry, prev) for entry, prev in items]
         documents = [entry_document(entry) | {"mac": mac} for (entry, _), mac in zip(items, macs, strict=True)]
         failed: dict[int, dict[str, Any]] = {}
+        confirmed = True
         try:
             async with guarded(self._timeout, writing=True):
                 try:
                     await self._db.journal.insert_many(documents, ordered=False)
                 except BulkWriteError as error:
                     failed = {e["index"]: e for e in error.details["writeErrors"]}
+                    confirmed = not error.details.get("writeConcernErrors")
         except InvalidInput:
             return [await self._append_alone(entry, prev) for entry, prev in items]
         except OrchestratorError as error:
             return [error] * len(items)
+        if not confirmed:  # inserted, but a majority has not said so: a failover may take it back
+            return [OutcomeUnknown("The write may or may not have landed.", retry_after=1) for _ in items]
         return [
             await self._outcome_of(entry, failed[i]) if i in failed else Appended(macs[i])
             for i, (entry, _) in enumerate(items)
@@ -310,7 +314,7 @@ class Store(SnapshotQueries, JobStore):
                 if stored is None:
                     try:
                         await self._db.drafts.insert_one(document)
-                        return True
+                        return await self._is_not_of_a_deleted_session(draft)
                     except DuplicateKeyError:
                         continue
                 if stored["epoch"] > draft.epoch or stored["revision"] > draft.revision:
@@ -320,6 +324,13 @@ class Store(SnapshotQueries, JobStore):
                 if result.matched_count:
                     return True
         raise Unavailable("The draft is being written by others; try again.", retry_after=1)
+
+    async def _is_not_of_a_deleted_session(self, draft: Draft) -> bool:
+        """Take a draft back that was written after its session had been erased. Raises NotFound then."""
+        if await self.is_deleted(draft.session_id):
+            await self._db.drafts.delete_many({"session_id": draft.session_id})
+            raise NotFound.session(draft.session_id)
+        return True
 
     async def alive(self, holder: str, now: int) -> None:
         """Say that a node or a front end was alive at `now` (ms)."""

@@ -84,7 +84,7 @@ async def _take(session_id: str, since: int, request: Any = None) -> str:
     actor = cluster.start_interview_actor(name, 0.005, 64 * 2**20)
     activation = Activation(session_id, None, "hung", request, silent_since=since)
     _keep.append(asyncio.ensure_future(cluster.call(actor, "run", activation, timeout=None)))
-    await cluster.call(actor, "activated", timeout=30)
+    await cluster.call(actor, "activated", session_id, timeout=30)
     return name
 
 

@@ -242,10 +242,11 @@ def pings(monkeypatch: pytest.MonkeyPatch) -> Pings:
     return Pings(monkeypatch)
 
 
-SILENT, GONE = cluster.ActorSilent("silent"), cluster.ActorGone("gone")
+SILENT, GONE, AWAY = cluster.ActorSilent("silent"), cluster.ActorGone("gone"), cluster.ActorAway("away")
 
 
 async def test_two_silent_pings_restart_an_actor_and_it_has_two_again(pings: Pings) -> None:
+    await pings.look(None)
     await pings.look(SILENT)
     assert pings.restarted == []
     await pings.look(SILENT)
@@ -261,6 +262,16 @@ async def test_an_answer_or_a_death_between_two_silences_restarts_nothing(
     for error in (SILENT, between, SILENT):
         await pings.look(error)
     assert pings.restarted == []
+
+
+async def test_an_actor_that_is_starting_is_given_time(pings: Pings) -> None:
+    await pings.look(None)
+    for error in (AWAY, SILENT, SILENT, SILENT, SILENT):
+        await pings.look(error)
+    assert pings.restarted == []
+    for _ in range(40):
+        await pings.look(SILENT)
+    assert pings.restarted == ["Registry"]
 
 
 async def test_a_dead_actor_is_left_to_ray(pings: Pings) -> None:

@@ -317,7 +317,7 @@ def test_of_two_actors_that_claim_a_session_the_newer_epoch_is_kept(run: Run) ->
         warm = next(p for p in world.alive() if p is not old)
         activation = Activation("s1", None, "hung", silent_since=world.clock())
         running = asyncio.create_task(warm.actor.run(activation))
-        await warm.actor.activated()
+        await warm.actor.activated("s1")
         await world.start_registry()
         assert (await world.registry.status())["placements"] == {warm.name: "s1"}
         assert old.dead and not warm.dead and not running.done()
@@ -503,7 +503,7 @@ def test_a_session_that_another_live_actor_owns_is_not_taken_away_from_it(run: R
         warm = next(p for p in world.alive() if p is not old)
         activation = Activation("s1", None, "hung", silent_since=world.clock())
         running = asyncio.create_task(warm.actor.run(activation))
-        await warm.actor.activated()
+        await warm.actor.activated("s1")
         assert isinstance(await world.send(Answer(0, "late"), process=old), Fenced)
         await asyncio.sleep(5)
         assert old.dead and not running.done()
@@ -519,7 +519,7 @@ def test_the_session_of_a_fenced_actor_is_taken_up_if_its_new_owner_is_dead(run:
         warm = next(p for p in world.alive() if p is not old)
         activation = Activation("s1", None, "hung", silent_since=world.clock())
         running = asyncio.create_task(warm.actor.run(activation))
-        await warm.actor.activated()
+        await warm.actor.activated("s1")
         warm.kill()
         assert isinstance(await world.send(Answer(0, "late"), process=old), Fenced)
         assert (await world.held_by(other_than=warm)) is not old
