@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Collection
 
 from actors import cluster
+
+LAG_SECONDS = 2.0
+"""Ray's figures may be that old."""
 
 
 class Capacity:
@@ -19,14 +22,14 @@ class Capacity:
 
     async def look(self, avoid: Collection[str]) -> None:
         """Ask Ray what is free on each node, except those to avoid."""
-        asked_at = time.monotonic()
+        asked_at = asyncio.get_running_loop().time()
         free = await cluster.free_resources()
         self._free = sum(self._places(*free[node]) for node in free if node not in avoid)
-        self._starts = [at for at in self._starts if at >= asked_at]
+        self._starts = [at for at in self._starts if at >= asked_at - LAG_SECONDS]
 
     def note_start(self) -> None:
         """An actor was started; Ray's figures show it only after a while."""
-        self._starts.append(time.monotonic())
+        self._starts.append(asyncio.get_running_loop().time())
 
     def room(self, starting: int) -> int:
         """Actors that could be started besides those that are starting. Rather too few than too many: an actor

@@ -23,6 +23,8 @@ START_SECONDS = 30.0
 REFILL_AFTER_SECONDS = 0.3
 """Starting a process takes a core for a while; the interview that was just given an actor goes first."""
 PING_SECONDS = 2.0
+STUCK_SECONDS = 5.0
+"""An actor that has been starting for longer has found no place; nobody is made to wait for it."""
 
 
 class Warm(NamedTuple):
@@ -62,7 +64,7 @@ class WarmPool:
         self._ready: deque[Warm] = deque()
         self._urgent: Waiters = deque()
         self._waiting: Waiters = deque()
-        self._starting: set[asyncio.Task[None]] = set()
+        self._starting: dict[asyncio.Task[None], float] = {}
 
     @property
     def ready(self) -> int:
@@ -102,7 +104,7 @@ class WarmPool:
         at_once = self._at_once if waiting else 1
         for _ in range(min(missing, at_once - len(self._starting), self._room(len(self._starting)))):
             task = asyncio.get_running_loop().create_task(self._start_one())
-            self._starting.add(task)
+            self._starting[task] = asyncio.get_running_loop().time()
             task.add_done_callback(self._started)
 
     async def check(self) -> None:
@@ -112,8 +114,9 @@ class WarmPool:
 
     def _is_full(self) -> bool:
         """Whether those who wait are more than the actors that are up, starting, or could be started."""
-        starting = len(self._starting)
-        to_come = len(self._ready) + starting + self._room(starting) - self._reserve
+        stuck_before = asyncio.get_running_loop().time() - STUCK_SECONDS
+        starting = sum(at > stuck_before for at in self._starting.values())
+        to_come = len(self._ready) + starting + self._room(len(self._starting)) - self._reserve
         return _active(self._urgent) + _active(self._waiting) > to_come
 
     def _serve(self) -> None:
@@ -152,7 +155,7 @@ class WarmPool:
         self.add(Warm(name, handle, holding.node))
 
     def _started(self, task: asyncio.Task[None]) -> None:
-        self._starting.discard(task)
+        self._starting.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             log.warning("a warm actor could not be started", extra={"reason": repr(task.exception())})
             return

@@ -803,6 +803,7 @@ def test_a_start_without_a_free_place_is_refused_at_once(run: Run) -> None:
     async def scenario(world: World) -> None:
         for n in range(3):
             await world.start(f"s{n}")
+            await asyncio.sleep(3)
         began = world.clock()
         activation = world.starts(await new_session(world.store, "late", at=world.clock()))
         assert isinstance(await world.registry.activate(activation), ClusterFull)

@@ -321,6 +321,7 @@ def test_what_was_started_is_subtracted_until_ray_shows_it(monkeypatch: pytest.M
         await capacity.look(())
         capacity.note_start()
         assert capacity.room(1) == 3 and capacity.room(0) == 3
+        await asyncio.sleep(2.5)  # as old as Ray's figures may be
         looking = asyncio.create_task(capacity.look(()))
         await asyncio.sleep(0.05)
         capacity.note_start()
