@@ -79,7 +79,6 @@ class InterviewClient:
         self.store = store
         self._holders: dict[str, tuple[str, Any]] = {}
         self._registry: Any = None
-        self._alive: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._recent: dict[str, tuple[int, float]] = {}
 
@@ -93,12 +92,9 @@ class InterviewClient:
         client = cls(settings, await open_store())
         await client._ensure_registry()
         await cluster.ensure_housekeeper()
-        client._alive = asyncio.get_running_loop().create_task(client._stay_alive())
         return client
 
     async def close(self) -> None:
-        if self._alive is not None:
-            self._alive.cancel()
         await self.store.close()
         await asyncio.to_thread(cluster.disconnect)
 
@@ -435,15 +431,6 @@ class InterviewClient:
             return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
         identity = "\0".join(("create", caller.principal, command_id)).encode()
         return str(uuid.UUID(bytes=hmac.digest(self.store.secret, identity, hashlib.sha256)[:16], version=4))
-
-    async def _stay_alive(self) -> None:
-        holder = f"front-end-{secrets.token_hex(4)}"
-        while True:
-            try:
-                await self.store.alive(holder, wall_ms())
-            except OrchestratorError as error:
-                log.debug("no proof of life written", extra={"reason": error.code})
-            await asyncio.sleep(1.0)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

@@ -156,7 +156,9 @@ class InterviewActor:
         self, session_id: str, index: int, text: str, revision: int | None, received_at: int
     ) -> DraftSaved | OrchestratorError:
         """Keep the text in progress of the open question."""
-        return await self._serve(session_id, lambda s: s.save_draft(index, text, revision, received_at))
+        return await self._serve(
+            session_id, lambda s: s.save_draft(index, text, revision, min(received_at, self._clock()))
+        )
 
     async def release(self, reason: str) -> OrchestratorError | None:
         """Hand the session over: no new commands, finish the append under way, let go.

@@ -333,7 +333,7 @@ class Store(SnapshotQueries, JobStore):
         return True
 
     async def alive(self, holder: str, now: int) -> None:
-        """Say that a node or a front end was alive at `now` (ms)."""
+        """Say that a node or the Registry was alive at `now` (ms)."""
         async with guarded(self._timeout, writing=True):
             with contextlib.suppress(DuplicateKeyError):
                 await self._db.alive.replace_one({"_id": holder}, {"_id": holder, "at": now}, upsert=True)

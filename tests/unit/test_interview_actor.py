@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from actors import interview
-from actors.interview import Activation, DeactivationReason, Holding, InterviewActor
-from orchestrator.errors import Moved, OrchestratorError, Retryable, StateConflict
+from actors.interview import MAX_CALLS, Activation, DeactivationReason, Holding, InterviewActor
+from orchestrator.errors import Moved, OrchestratorError, Retryable, StateConflict, Unavailable
 from orchestrator.interview.commands import Activate, Answer, Caller, Command, Consent, End, Extend, Pause, Start
 from orchestrator.interview.state import State, dump_state
 from orchestrator.journal import Loaded, Outage
@@ -594,5 +594,32 @@ def test_a_session_that_kills_its_actors_is_parked_by_the_next_one() -> None:
         assert await world.ended() == DeactivationReason.PARKED
         state = await world.stored()
         assert state.status_detail == "parked" and state.parked_since == died
+
+    run_virtual(scenario)
+
+
+def test_a_flood_of_calls_is_refused_and_is_no_hang() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        world.journal.slow = 0.01
+        actor = world.actor
+        calls = [actor.execute("s1", Request(Extend(1, "x"), STAFF, clock(), f"k{n}")) for n in range(2 * MAX_CALLS)]
+        results = await asyncio.gather(*calls)
+        assert sum(isinstance(result, Reply) for result in results) == MAX_CALLS
+        assert {type(result) for result in results} == {Reply, Unavailable}
+        assert (await actor.ping()).session_id == "s1"
+
+    run_virtual(scenario)
+
+
+def test_an_actor_that_holds_one_session_takes_no_other() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        actor = world.actor
+        assert await actor.run(Activation("s2", None, "start")) == DeactivationReason.REFUSED
+        assert isinstance(await actor.activated("s2"), Moved)
+        assert isinstance(await actor.activated("s1"), Reply)
 
     run_virtual(scenario)

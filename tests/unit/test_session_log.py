@@ -462,3 +462,31 @@ async def test_confirming_with_an_append_of_unknown_outcome_keeps_it() -> None:
     await session.confirm()
     await session.settle(T0 + 2_000)
     assert [line.cause for line in session.state.ledger] == ["extended", "storage_unavailable"]
+
+
+async def test_a_running_clock_is_judged_by_its_owner_alone() -> None:
+    """Who holds nothing does not know what has to be credited first."""
+    journal = MemoryJournal()
+    await new_session(journal)
+    await held(journal)
+    visitor = await Session.load(journal, "s1")
+    await visitor.execute(request(c.NewLink(), T0 + 900_000), T0 + 900_000)
+    assert visitor.state.answers == () and visitor.state.status == "in_progress"
+
+
+async def test_a_front_end_whose_clock_is_fast_closes_no_question_early() -> None:
+    journal = MemoryJournal()
+    await new_session(journal)
+    session = await held(journal)
+    await session.execute(request(c.Consent(), T0 + 200_000), T0 + 5_000)
+    assert session.state.answers == () and session.state.at == T0 + 5_000
+
+
+async def test_the_time_that_a_command_was_on_its_way_is_given_to_the_question_that_it_opened() -> None:
+    journal = MemoryJournal()
+    await new_session(journal)
+    session = await held(journal)
+    await session.execute(request(c.Answer(0, "a"), T0 + 10_000), T0 + 13_400)
+    await session.settle(T0 + 13_500)
+    assert [line.ms for line in session.state.ledger] == [3_400]
+    assert session.state.open is not None and session.state.open.remaining_ms(T0 + 13_400) == 300_000
