@@ -14,8 +14,8 @@
     new_link    link_renewed           link_renewed                      link_renewed
     delete      deleted                deleted                           deleted
     expire      completed: expired     closed + opened | completed       (nothing)
-    abandon     (nothing)              completed: abandoned              (nothing)
-    activate    409                    activated [+ clock_credited]      409
+    abandon     (nothing)              completed | candidate_seen        (nothing)
+    activate    409                    activated [+ credited] | parked   409
     deactivate  (nothing)              deactivated                       (nothing)
     park        (nothing)              parked                            (nothing)
     credit      (nothing)              clock_credited                    (nothing)

@@ -4,7 +4,7 @@
                  (tombstone 1: the session was deleted; 2: and what it left is removed)
     snapshots    one a session, only over an older seq; create's carries entry 1
     drafts       one an open question, by epoch and revision
-    jobs, alive, draining, secrets
+    jobs, keys, alive, draining, secrets
 
 The unique key of the journal is the only lock in the system.
 """
