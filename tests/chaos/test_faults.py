@@ -309,5 +309,6 @@ async def test_a_front_end_that_is_asked_to_end_finishes_what_it_has_begun(
     for candidate in candidates:
         session = await candidate.check_nothing_lost()
         assert session["placement"]["epoch"] == 1
+        assert {line["cause"] for line in session["clock"]["ledger"]} <= {"storage_unavailable"}, "at most a slow write"
         await candidate.post("end")
     assert retries <= len(candidates), "one retry for each at most"
