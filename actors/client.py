@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from actors import cluster
 from actors.clock import wall_ms
 from actors.interview import Activation
+from actors.rooms import SessionRooms
 from actors.supervisor import Placement
 from orchestrator import faults
 from orchestrator.errors import (
@@ -52,6 +53,7 @@ from orchestrator.interview.fold import fold
 from orchestrator.interview.state import State, dump_state, load_state, snapshot_of
 from orchestrator.interview.view import iso, session_view
 from orchestrator.journal import Collision
+from orchestrator.livekit import LiveKit
 from orchestrator.session import Reply, Request, Session, delete_request, state_of
 from orchestrator.settings import Settings
 from orchestrator.storage.store import Store
@@ -77,6 +79,8 @@ class InterviewClient:
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
         self.store = store
+        self.livekit = LiveKit(settings, store.secret)
+        self.rooms = SessionRooms(self.livekit, self, round(settings.network_credit_seconds * 1000))
         self._holders: dict[str, tuple[str, Any]] = {}
         self._registry: Any = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -92,22 +96,25 @@ class InterviewClient:
         client = cls(settings, await open_store())
         await client._ensure_registry()
         await cluster.ensure_housekeeper()
+        client.livekit.start()
         return client
 
     async def close(self) -> None:
+        await self.livekit.close()
         await self.store.close()
         await asyncio.to_thread(cluster.disconnect)
 
     # Commands
 
     async def create(self, command: Create, caller: Caller, command_id: str | None = None) -> Reply:
-        """Make a session; no actor is needed. The same id from the same caller is the same session."""
-        now = wall_ms()
+        """Make a session and its room; no actor is needed. The same id from the same caller is the same session."""
         session_id = self._new_session_id(caller, command_id)
+        room = await self.rooms.first(session_id, command.scheduled_at)
+        now = wall_ms()
         identity = None
         if command_id is not None:
             identity = (command_key(caller, command, command_id), command_hash(command))
-        entry = new_entry(session_id, 1, 0, now, created(command), by=caller.principal, command=identity)
+        entry = new_entry(session_id, 1, 0, now, created(command, room), by=caller.principal, command=identity)
         entry = replace(entry, mac=self.store.mac(entry, ""))
         state = fold(None, entry)
         result = await self.store.create(entry, snapshot_of(state))
@@ -166,6 +173,7 @@ class InterviewClient:
         self._holders.pop(session_id, None)
         await self.store.erase(session_id)
         self._spawn(self._end_actor(session_id))
+        self.rooms.close_soon(session_id)
 
     # Queries
 
@@ -414,6 +422,7 @@ class InterviewClient:
 
     async def _created_before(self, stored: Entry, command: Create, caller: Caller) -> Reply:
         if stored.erased:
+            self.rooms.close_soon(stored.session_id)
             raise StateConflict(
                 "The session that this key created was deleted; use a new key.",
                 current_status="deleted",
@@ -424,6 +433,8 @@ class InterviewClient:
             raise InvalidInput("This session id is taken.")
         check_same_body(known[1], command_hash(command))
         state = await self.read(stored.session_id)
+        if state.status == "completed":
+            self.rooms.close_soon(state.session_id)
         return Reply(session_view(state, wall_ms(), caller.role), state.version, replayed=True)
 
     def _new_session_id(self, caller: Caller, command_id: str | None) -> str:

@@ -22,6 +22,7 @@ from orchestrator.session import Request, Session
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
+    from actors.room_keeper import RoomKeeper
     from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ QUIET_SECONDS = 15.0
 
 class Housekeeper:
     """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
-    parked, keys and nodes that are gone; and a look at the other system actors."""
+    parked, LiveKit rooms, keys and nodes that are gone; and a look at the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
@@ -48,6 +49,7 @@ class Housekeeper:
         self._opening = asyncio.Lock()
         self._watchdog = Watchdog()
         self._trouble_at = asyncio.get_running_loop().time()
+        self._keeper: RoomKeeper | None = None
         self._journals: dict[str, Any] = {}
         self._journals_due = 0.0
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
@@ -57,6 +59,10 @@ class Housekeeper:
             (self._finish_deletes, 2.0),
             (self._watch_system_actors, 1.0),
             (self._count_parked, 10.0),
+            (self._make_rooms, 1.0),
+            (self._close_rooms, 1.0),
+            (self._note_rooms_away, 2.0),
+            (self._compare_rooms, 15.0),
             (self._forget, 600.0),
         ]
         loop = asyncio.get_running_loop()
@@ -149,6 +155,29 @@ class Housekeeper:
     async def _count_parked(self) -> None:
         parked = await (await self._opened()).parked(10_000)
         cluster.gauge("interview_parked_sessions", "Sessions whose activation was given up.", len(parked))
+
+    async def _make_rooms(self) -> None:
+        await (await self._rooms()).make()
+
+    async def _close_rooms(self) -> None:
+        await (await self._rooms()).close()
+
+    async def _note_rooms_away(self) -> None:
+        await (await self._rooms()).fall_back()
+
+    async def _compare_rooms(self) -> None:
+        await (await self._rooms()).compare()
+
+    async def _rooms(self) -> RoomKeeper:
+        store = await self._opened()
+        if self._keeper is None:
+            from actors.client import InterviewClient
+            from actors.room_keeper import RoomKeeper
+
+            client = InterviewClient(get_settings(), store)
+            client.livekit.start()
+            self._keeper = RoomKeeper(client, _each)
+        return self._keeper
 
     async def _forget(self) -> None:
         """Idempotency keys are kept for a day, and drains as long as their node is there."""

@@ -29,7 +29,7 @@ from pathlib import Path
 from rich.console import Console
 
 from orchestrator.errors import Unavailable
-from orchestrator.settings import Settings
+from orchestrator.settings import SECRET_BYTES, Settings
 from orchestrator.storage.embedded import EmbeddedServer, die_with_parent, free_port
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -124,6 +124,7 @@ class Supervisor:
             self.listener = _listen(self.host, self.port)
             self._start_database()
             self._start_ray()
+            self._say_livekit()
             self._start_front_ends()
             self._write_note()
             self._announce_when_ready()
@@ -146,6 +147,17 @@ class Supervisor:
 
     def _ask_to_stop(self, signum: int, frame: object) -> None:
         self.stopping = True
+
+    def _say_livekit(self) -> None:
+        """How interviews will have video, and what is wrong with the settings as far as it can be seen here."""
+        if self.settings.livekit_problem is not None:
+            say("livekit", f"[bold red]configuration error[/bold red]: {self.settings.livekit_problem}")
+        elif self.settings.livekit_url is None:
+            say("livekit", "not configured: interviews run without video (LIVEKIT_URL, _API_KEY, _API_SECRET)")
+        else:
+            say("livekit", self.settings.livekit_url)
+        for name in self.settings.weak_secrets:
+            say("warning", f"[bold yellow]{name} is shorter than {SECRET_BYTES} bytes[/bold yellow]; it can be guessed")
 
     def _start_database(self) -> None:
         if self.settings.mongodb_url is not None:

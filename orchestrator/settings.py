@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRET_BYTES = 32
+
 
 def _env(name: str) -> AliasChoices:
     return AliasChoices(name)
@@ -31,6 +33,10 @@ class Settings(BaseSettings):
     """The staff key. Without one everything is open, and `serve` stays on loopback."""
     secret: SecretStr | None = None
     """Signs tokens and journals. Not set: made once and kept in MongoDB."""
+    livekit_public_url: str | None = None
+    """Where browsers reach LiveKit, if that is not LIVEKIT_URL."""
+    network_credit_seconds: float = Field(180, ge=0, le=7_200)
+    """For how long in all the clock of one interview may stand still because connections were lost."""
     public_url: str = "http://localhost:8005"
     """What candidates' links begin with."""
     data_dir: Path = Path("data")
@@ -54,6 +60,29 @@ class Settings(BaseSettings):
     """Memory that the local Ray declares, in MiB; not set: 80 % of what is available at the start."""
     forwarded_allow_ips: str = ""
     """Addresses of proxies whose X-Forwarded-* headers are believed."""
+
+    @property
+    def livekit_problem(self) -> str | None:
+        """What is wrong with LIVEKIT_*, as far as it can be seen without asking LiveKit: a part is missing."""
+        parts = {
+            "LIVEKIT_URL": self.livekit_url,
+            "LIVEKIT_API_KEY": self.livekit_api_key,
+            "LIVEKIT_API_SECRET": self.livekit_api_secret,
+        }
+        missing = [name for name, value in parts.items() if not value]
+        if len(missing) in (0, len(parts)):
+            return None
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; there is no video without."
+
+    @property
+    def weak_secrets(self) -> list[str]:
+        """Names of secrets that are shorter than what HMAC-SHA256 needs to be safe."""
+        known = {"LIVEKIT_API_SECRET": self.livekit_api_secret, "INTERVIEW_SECRET": self.secret}
+        return [
+            name
+            for name, value in known.items()
+            if value is not None and len(value.get_secret_value().encode()) < SECRET_BYTES
+        ]
 
 
 @lru_cache

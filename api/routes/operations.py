@@ -69,9 +69,14 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(request: Request, client: Client) -> Response:
-    """Whether MongoDB and Ray answer, and this front end is not on its way out."""
+    """Whether MongoDB and Ray answer, and this front end is not on its way out; and how it stands with LiveKit.
+
+    Without LiveKit interviews run without video, so it does not make the service unready.
+    """
     parts = await client.ready()
     draining = bool(request.app.state.draining)
     ready = all(parts.values()) and not draining
-    body = {"status": "success" if ready else "unavailable", **parts, **({"draining": True} if draining else {})}
+    body = {"status": "success" if ready else "unavailable", **parts, "livekit": client.livekit.status}
+    if draining:
+        body["draining"] = True
     return JSONResponse(body, 200 if ready else 503, {} if ready else {"Retry-After": "1"})

@@ -18,10 +18,10 @@ from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modifie
 from api.security import Participant, Staff, candidate_token
 from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
-from orchestrator.interview.decide import conflict
-from orchestrator.interview.state import State, load_state
-from orchestrator.interview.view import event_views, session_view
+from orchestrator.interview.state import load_state
+from orchestrator.interview.view import event_views, iso, participant_name, room_name, session_view
 from orchestrator.jobs import DEFAULT_JOB_ID
+from orchestrator.livekit import RoomState, Ticket
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
@@ -30,8 +30,6 @@ VARY = "Authorization, X-API-Key"
 
 EVENTS_OF_AN_ENTRY = 16
 """More than any one command comes to."""
-
-NO_LIVEKIT = "LiveKit is not configured; the interview runs without video."
 
 
 async def client_of(request: Request) -> InterviewClient:
@@ -53,7 +51,7 @@ async def create(body: schemas.CreateBody, request: Request, client: Client, cal
     return session_answer(
         reply,
         session_id=session_id,
-        livekit=_livekit(session_id),
+        livekit=_livekit(reply.session, client),
         proctoring={"session_id": proctoring["session_id"], "status": proctoring["status"]},
         candidate_token=token,
         links=_links(request, session_id, token),
@@ -239,12 +237,12 @@ async def token(
     body: schemas.TokenBody | None = None,
 ) -> dict[str, Any]:
     """A fresh LiveKit token, while the session is not completed."""
-    if body is not None and body.role == "observer" and caller.role != "staff":
+    observer = body is not None and body.role == "observer"
+    if observer and caller.role != "staff":
         raise Forbidden("An observer's token is for staff.")
-    state: State = await client.read(session_id)
-    if state.status == "completed":
-        raise conflict(state, "The interview has ended; there is no room to join.")
-    return {"status": "success", "livekit": _livekit(session_id)}
+    room, ticket = await client.rooms.ticket(session_id, observer=observer)
+    participant = ticket.participant if ticket else participant_name(session_id)
+    return {"status": "success", "livekit": _joining(session_id, room, participant, ticket)}
 
 
 @router.get("/session/{session_id}/journal")
@@ -279,15 +277,24 @@ async def _bank_questions(client: InterviewClient, job_id: str) -> tuple[command
     )
 
 
-def _livekit(session_id: str) -> dict[str, Any]:
+def _livekit(session: dict[str, Any], client: InterviewClient) -> dict[str, Any]:
+    """What create answers: the room, and the first token if the room is there and will be needed."""
+    session_id, seen = session["session_id"], session["livekit"]
+    room = RoomState(seen["mode"], seen["url"], seen["reason"])
+    needed = room.mode == "live" and room.reason is None and session["status"] != "completed"
+    ticket = client.livekit.candidate_ticket(session_id) if needed and client.livekit.configured else None
+    return _joining(session_id, room, participant_name(session_id), ticket)
+
+
+def _joining(session_id: str, room: RoomState, participant: str, ticket: Ticket | None) -> dict[str, Any]:
     return {
-        "mode": "fallback",
-        "url": None,
-        "room": f"interview-{session_id}",
-        "participant": f"candidate-{session_id}",
-        "token": None,
-        "expires_at": None,
-        "reason": NO_LIVEKIT,
+        "mode": room.mode,
+        "url": room.url,
+        "room": room_name(session_id),
+        "participant": participant,
+        "token": ticket.token if ticket else None,
+        "expires_at": iso(ticket.expires_at) if ticket else None,
+        "reason": room.reason,
     }
 
 

@@ -3,12 +3,13 @@
 Commands from clients: Create, Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete.
 Commands from the system: Expire (a deadline has passed), Abandon (no sign of the candidate), Activate and
 Deactivate (an actor takes or lets go of the session), Park (activation is given up), Credit (time that was
-ours to answer for).
+ours to answer for), NoteRoom, NoteConnected and NoteDisconnected (what became of the room and the connections).
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from orchestrator.interview.entry import canonical_json
 
 Role = Literal["staff", "candidate", "system"]
 QuestionType = Literal["text", "coding"]
+Source = Literal["livekit", "channel"]
+"""Where a connection of the candidate is seen: in the LiveKit room, or as a live channel to a front end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,37 @@ class Credit:
     until: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NoteRoom:
+    """What became of the session's LiveKit room. `url` is where clients reach it, `reason` why there is none."""
+
+    mode: Literal["live", "fallback", "closed"]
+    url: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteConnected:
+    """The candidate has joined: `connection` is LiveKit's participant sid, or the id of a live channel."""
+
+    connection: str
+    source: Source = "livekit"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteDisconnected:
+    """A connection of the candidate has ended at `at` (ms), for a reason by LiveKit's name for it.
+
+    `credit_ms` is the most that the clock may stand still for lost connections in one interview.
+    """
+
+    connection: str
+    reason: str
+    at: int
+    credit_ms: int
+    source: Source = "livekit"
+
+
 Command = (
     Create
     | Update
@@ -187,6 +221,9 @@ Command = (
     | Abandon
     | Park
     | Credit
+    | NoteRoom
+    | NoteConnected
+    | NoteDisconnected
 )
 
 CLIENT_COMMANDS = (Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete)
@@ -194,8 +231,7 @@ CLIENT_COMMANDS = (Update, Start, Answer, Pause, Resume, Extend, End, Consent, N
 
 def command_name(command: Command) -> str:
     """The command's name in the journal, in logs and in Ray's call names: `answer`, `new_link`, ..."""
-    name = type(command).__name__
-    return "new_link" if name == "NewLink" else name.lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(command).__name__).lower()
 
 
 def command_hash(command: Command) -> str:

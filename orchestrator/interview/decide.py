@@ -19,6 +19,10 @@
     deactivate  (nothing)              deactivated                       (nothing)
     park        (nothing)              parked                            (nothing)
     credit      (nothing)              clock_credited                    (nothing)
+    note_room   livekit                livekit                           room_closed
+    note_connected, note_disconnected: `presence.py`
+
+While the clock stands still for a lost connection, any command of the candidate lets it go on first.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestrator.errors import CommandIdReused, InvalidInput, NotFound, StateConflict
+from orchestrator.interview import presence
 from orchestrator.interview.commands import (
     Abandon,
     Activate,
@@ -43,6 +48,9 @@ from orchestrator.interview.commands import (
     Expire,
     Extend,
     NewLink,
+    NoteConnected,
+    NoteDisconnected,
+    NoteRoom,
     Park,
     Pause,
     Resume,
@@ -112,8 +120,11 @@ def decide(state: State, command: Command, caller: Caller, now: int, draft: Draf
     """
     if state.status == "deleted":
         raise NotFound.session(state.session_id)
-    rule = _RULES[type(command)]
-    return rule(state, command, caller, max(now, state.at), draft)
+    now = max(now, state.at)
+    events = _RULES[type(command)](state, command, caller, now, draft)
+    if isinstance(command, Answer | End) or caller.role == "candidate":
+        return [*presence.clock_goes_on(state, now), *events]
+    return events
 
 
 def allowed_actions(state: State) -> list[str]:
@@ -128,9 +139,14 @@ def conflict(state: State, detail: str) -> StateConflict:
     return StateConflict(detail, current_status=state.status, allowed_actions=allowed_actions(state))
 
 
-def created(command: Create) -> list[Event]:
-    """The first entry of a session."""
-    return [{"type": "created", **asdict(command)}]
+def created(command: Create, room: Event | None = None) -> list[Event]:
+    """The first entry of a session, and what is known of its LiveKit room by then."""
+    return [{"type": "created", **asdict(command)}, *([room] if room else [])]
+
+
+def room_event(mode: str, url: str | None, reason: str | None) -> Event:
+    """What has become of the session's LiveKit room."""
+    return {"type": "livekit", "mode": mode, "url": url, "reason": reason}
 
 
 def _update(state: State, command: Update, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
@@ -175,13 +191,15 @@ def _answer(state: State, command: Answer, caller: Caller, now: int, draft: Draf
 def _pause(state: State, command: Pause, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     _require_in_progress(state, "paused")
     _require_not_parked(state)
-    return [] if state.paused else [{"type": "paused", "reason": command.reason}]
+    if state.paused:
+        return []
+    return [*presence.clock_goes_on(state, now, back=False), {"type": "paused", "reason": command.reason}]
 
 
 def _resume(state: State, command: Resume, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     _require_in_progress(state, "resumed")
     _require_not_parked(state)
-    return [{"type": "resumed"}] if state.paused else []
+    return [{"type": "resumed"}, *presence.still_lost(state, now)] if state.paused else []
 
 
 def _extend(state: State, command: Extend, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
@@ -234,7 +252,10 @@ def _expire(state: State, command: Expire, caller: Caller, now: int, draft: Draf
     if state.status == "initialized":
         return [{"type": "completed", "reason": "expired"}]
     question = state.open
-    assert question is not None and question.deadline is not None
+    assert question is not None
+    if question.lost_at is not None:
+        return presence.clock_goes_on(state, now, back=False)
+    assert question.deadline is not None
     has_draft = draft is not None and draft.question_index == question.index and bool(draft.text)
     answer = {
         "answer": draft.text if has_draft and draft else "",
@@ -311,12 +332,30 @@ def _credited(state: State, since: int, until: int, cause: str) -> list[Event]:
     question = state.open
     if question is None or question.paused_at is not None:
         return []
-    deadline = question.deadline
-    assert deadline is not None
+    deadline = question.deadline  # None while a connection is lost; then no time has run out
     since = max(since, question.opened_at, state.clock_settled_at)
-    if since >= until or since > deadline + GRACE_MS:
+    if since >= until or (deadline is not None and since > deadline + GRACE_MS):
         return []
     return [{"type": "clock_credited", "ms": until - since, "cause": cause, "until": until}]
+
+
+def _note_room(state: State, command: NoteRoom, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if state.status == "completed":
+        closes = command.mode == "closed" and state.room_work == "closing"
+        return [{"type": "room_closed"}] if closes else []
+    if command.mode == "closed" or (command.mode == state.room.mode and command.url == state.room.url):
+        return []
+    return [room_event(command.mode, command.url, command.reason)]
+
+
+def _note_connected(state: State, command: NoteConnected, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    return presence.connected(state, command, now)
+
+
+def _note_disconnected(
+    state: State, command: NoteDisconnected, caller: Caller, now: int, draft: Draft | None
+) -> list[Event]:
+    return presence.disconnected(state, command, now)
 
 
 def _require_in_progress(state: State, what: str) -> None:
@@ -360,4 +399,7 @@ _RULES: dict[type, Callable[..., list[Event]]] = {
     Abandon: _abandon,
     Park: _park,
     Credit: _credit,
+    NoteRoom: _note_room,
+    NoteConnected: _note_connected,
+    NoteDisconnected: _note_disconnected,
 }

@@ -8,18 +8,23 @@ from typing import Any
 
 from orchestrator.interview.commands import Accommodations, Question
 from orchestrator.interview.entry import Entry
+from orchestrator.interview.presence import JOINED, LEFT, LOST, NETWORK
 from orchestrator.interview.state import (
     FRUITLESS_WITHIN_MS,
     Candidate,
     ClosedAnswer,
     LedgerLine,
     OpenQuestion,
+    Presence,
+    Room,
     State,
     with_command,
 )
 
-INVISIBLE = frozenset({"activated", "deactivated", "link_renewed", "candidate_seen"})
+INVISIBLE = frozenset({"activated", "deactivated", "link_renewed", "candidate_seen", "room_closed"})
 """Events that change nothing a client can see in the session (`placement` is not versioned)."""
+
+REMEMBERED_CONNECTIONS = 20
 
 
 def fold(state: State | None, entry: Entry) -> State:
@@ -96,7 +101,8 @@ def _updated(state: State, event: dict[str, Any], at: int) -> State:
 
 
 def _started(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, status="in_progress", started_at=at)
+    seen = state.candidate_seen or bool(state.presence.here)
+    return replace(state, status="in_progress", started_at=at, candidate_seen=seen)
 
 
 def _question_opened(state: State, event: dict[str, Any], at: int) -> State:
@@ -128,10 +134,59 @@ def _extended(state: State, event: dict[str, Any], at: int) -> State:
 def _clock_credited(state: State, event: dict[str, Any], at: int) -> State:
     if state.open is None:
         return state
-    question = replace(state.open, stopped_ms=state.open.stopped_ms + event["ms"])
+    question, until = state.open, event.get("until", at)
     line = LedgerLine(event["ms"], event["cause"], at)
-    settled_at = max(state.clock_settled_at, event.get("until", at))
-    return replace(state, open=question, ledger=(*state.ledger, line), clock_settled_at=settled_at)
+    if question.lost_at is not None and event["cause"] == NETWORK:
+        state = replace(state, presence=replace(state.presence, lost=state.presence.lost and not event["back"]))
+        question = replace(question, lost_at=None, lost_limit_ms=0)
+    elif question.lost_at is not None:  # what was given back for another cause is not taken off the cap
+        overlap = max(0, until - max(until - event["ms"], question.lost_at))
+        question = replace(question, lost_at=question.lost_at + overlap)
+    return replace(
+        state,
+        open=replace(question, stopped_ms=question.stopped_ms + event["ms"]),
+        ledger=(*state.ledger, line) if event["ms"] else state.ledger,
+        clock_settled_at=max(state.clock_settled_at, until),
+    )
+
+
+def _clock_stopped(state: State, event: dict[str, Any], at: int) -> State:
+    if state.open is None:
+        return state
+    question = replace(state.open, lost_at=event["since"], lost_limit_ms=event["limit_ms"])
+    return replace(state, open=question, presence=replace(state.presence, stops=state.presence.stops + 1))
+
+
+def _livekit(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, room=Room(event["mode"], at, event["url"], event["reason"]))
+
+
+def _room_closed(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, room=replace(state.room, mode="closed", since=at))
+
+
+def _connected(state: State, event: dict[str, Any], at: int) -> State:
+    presence = state.presence
+    source = "livekit" if event["type"] == "participant_joined" else "channel"
+    here = (*presence.here, (source, event["connection"]))
+    presence = replace(presence, here=here, lost=False, noted=presence.noted + 1)
+    return replace(state, presence=presence, candidate_seen=state.candidate_seen or state.status == "in_progress")
+
+
+def _disconnected(state: State, event: dict[str, Any], at: int) -> State:
+    presence = state.presence
+    here = tuple(c for c in presence.here if c[1] != event["connection"])
+    return replace(
+        state,
+        presence=Presence(
+            here=here,
+            gone=(*presence.gone, event["connection"])[-REMEMBERED_CONNECTIONS:],
+            lost=not here and event["type"] in LOST,
+            stops=presence.stops,
+            credit_ms=event.get("credit_ms", presence.credit_ms),
+            noted=presence.noted + 1,
+        ),
+    )
 
 
 def _completed(state: State, event: dict[str, Any], at: int) -> State:
@@ -146,6 +201,7 @@ def _completed(state: State, event: dict[str, Any], at: int) -> State:
         node=None,
         parked=None,
         parked_since=None,
+        presence=replace(state.presence, here=(), lost=False),
     )
 
 
@@ -212,4 +268,9 @@ _CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
     "deactivated": _deactivated,
     "parked": _parked,
     "deleted": _deleted,
+    "clock_stopped": _clock_stopped,
+    "livekit": _livekit,
+    "room_closed": _room_closed,
+    **dict.fromkeys(JOINED, _connected),
+    **dict.fromkeys(LEFT | LOST, _disconnected),
 }

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Snapshot:
     """A session's state after event `seq`, and the fields that lists and sweeps filter on. Times in ms.
 
-    `deadline` is set only while a clock runs, `unseen_since` only while it runs without a sign of the candidate,
-    and `expires_at` only before the start, so that a sweep needs one field, and an index on it, to find what is due.
+    `deadline` is set only while a clock runs or will go on by itself, `unseen_since` only while it runs without a
+    sign of the candidate, `room` says what there is to do about the session's LiveKit room, and `expires_at`
+    only before the start, so that a sweep needs one field, and an index on it, to find what is due.
     """
 
     session_id: str
@@ -30,6 +31,7 @@ class Snapshot:
     scheduled_at: int | None
     end_reason: str | None
     duration: int | None
+    room: str | None
     state: str
     """JSON text; only the interview package reads it."""
 

@@ -38,7 +38,8 @@ class Candidate:
 @dataclass(frozen=True, slots=True)
 class OpenQuestion:
     """The question being answered. All times in ms; `stopped_ms` is pauses and credits, not to be counted
-    against the candidate, and `extended_ms` is time that staff added."""
+    against the candidate, and `extended_ms` is time that staff added. `lost_at`: the clock stands still since the
+    candidate's connection was lost then, for `lost_limit_ms` at most."""
 
     index: int
     opened_at: int
@@ -46,17 +47,21 @@ class OpenQuestion:
     stopped_ms: int = 0
     extended_ms: int = 0
     paused_at: int | None = None
+    lost_at: int | None = None
+    lost_limit_ms: int = 0
 
     @property
     def deadline(self) -> int | None:
         """The absolute time at which the clock runs out; None while it is stopped."""
-        if self.paused_at is not None:
+        if self.paused_at is not None or self.lost_at is not None:
             return None
         return self.opened_at + self.limit_ms + self.extended_ms + self.stopped_ms
 
     def elapsed_ms(self, now: int) -> int:
         """Time used at `now`, without pauses and credits."""
         until = self.paused_at if self.paused_at is not None else now
+        if self.lost_at is not None:
+            until = min(until, max(self.lost_at, until - self.lost_limit_ms))
         return max(0, until - self.opened_at - self.stopped_ms)
 
     def remaining_ms(self, now: int) -> int:
@@ -82,6 +87,36 @@ class LedgerLine:
     ms: int
     cause: str
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The session's LiveKit room, in this mode since `since` (ms).
+
+    `none`: LiveKit was not configured. `deferred`: it is made at the start, or for the first token. `fallback`: it
+    could not be made or reached. `closed`: it is gone, after the end.
+    """
+
+    mode: Literal["none", "deferred", "live", "fallback", "closed"] = "none"
+    since: int = 0
+    url: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """The candidate's connections: those that are there as (source, id), and ids of those that were, newest last.
+
+    `lost`: the last one went for a reason that is not the candidate's, and no sign was given since. `stops`: how often
+    the clock stood still for it, `credit_ms`: for how long it may in all. `noted`: how many changes were noted.
+    """
+
+    here: tuple[tuple[str, str], ...] = ()
+    gone: tuple[str, ...] = ()
+    lost: bool = False
+    stops: int = 0
+    credit_ms: int = 0
+    noted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +159,8 @@ class State:
     parked_since: int | None = None
     clock_settled_at: int = 0
     """Time before this (ms) has been dealt with: credited, paused, or judged by an activation."""
+    room: Room = Room()
+    presence: Presence = Presence()
     commands: tuple[tuple[str, str, int], ...] = ()
     """Remembered client commands, oldest first: (key, hash, at)."""
 
@@ -151,8 +188,12 @@ class State:
 
     @property
     def due_at(self) -> int | None:
-        """When the next timer of this session fires (ms): the deadline and its grace, or the expiry."""
+        """When the next timer of this session fires (ms): the deadline and its grace, the end of a stop for a lost
+        connection, or the expiry."""
         if self.status == "in_progress":
+            question = self.open
+            if question is not None and question.lost_at is not None and self.parked is None:
+                return question.lost_at + question.lost_limit_ms
             return None if self.deadline is None else self.deadline + GRACE_MS
         return self.expires_at if self.status == "initialized" else None
 
@@ -184,7 +225,20 @@ class State:
             return "parked"
         if self.actor is None:
             return "recovering"
+        if self.open is not None and self.open.lost_at is not None:
+            return "connection_lost"
         return "paused" if self.paused else "question_open"
+
+    @property
+    def room_work(self) -> str | None:
+        """What there is to do about the room, for sweeps: it is `wanted`, `later`, `open`, or `closing`."""
+        mode = self.room.mode
+        if self.status in ("completed", "deleted"):
+            return "closing" if mode in ("live", "fallback") else None
+        if mode == "live":
+            return "open"
+        later = mode == "deferred" or (mode == "none" and self.scheduled_at is not None)
+        return "later" if later and self.status == "initialized" else "wanted"
 
     def limit_ms(self, index: int) -> int:
         """The time limit of a question after the multiplier, in ms."""
@@ -210,7 +264,7 @@ def snapshot_of(state: State) -> Snapshot:
         version=state.version,
         status=state.status,
         status_detail=state.status_detail,
-        deadline=state.deadline,
+        deadline=due_at - GRACE_MS if state.status == "in_progress" and (due_at := state.due_at) is not None else None,
         unseen_since=state.unseen_since,
         epoch=state.epoch,
         actor=state.actor,
@@ -222,6 +276,7 @@ def snapshot_of(state: State) -> Snapshot:
         scheduled_at=state.scheduled_at,
         end_reason=state.end_reason,
         duration=state.duration_ms,
+        room=state.room_work,
         state=dump_state(state),
     )
 
@@ -240,6 +295,10 @@ def load_state(text: str) -> State:
     doc["open"] = OpenQuestion(**doc["open"]) if doc["open"] else None
     doc["answers"] = tuple(ClosedAnswer(**a) for a in doc["answers"])
     doc["ledger"] = tuple(LedgerLine(**line) for line in doc["ledger"])
+    doc["room"] = Room(**doc.get("room", {}))
+    presence = doc.get("presence", {})
+    here = tuple((source, connection) for source, connection in presence.pop("here", ()))
+    doc["presence"] = Presence(here=here, gone=tuple(presence.pop("gone", ())), **presence)
     doc["commands"] = tuple((key, body_hash, at) for key, body_hash, at in doc["commands"])
     return State(**doc)
 

@@ -61,12 +61,7 @@ def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]
         "started_at": iso(state.started_at),
         "completed_at": iso(state.completed_at),
         "consent_at": iso(state.consent_at),
-        "livekit": {
-            "mode": "fallback",
-            "url": None,
-            "room": f"interview-{state.session_id}",
-            "participant": f"candidate-{state.session_id}",
-        },
+        "livekit": _livekit(state),
         "proctoring": {"session_id": f"proctoring-{state.session_id}", "status": _proctoring_status(state)},
         "accommodations": {
             "time_multiplier": state.accommodations.time_multiplier,
@@ -101,6 +96,34 @@ def _current_question(state: State, now: int) -> dict[str, Any] | None:
         "opened_at": iso(question.opened_at),
         "deadline": iso(state.deadline),
         "remaining_seconds": seconds(question.remaining_ms(state.clock_time(now))),
+    }
+
+
+def room_name(session_id: str) -> str:
+    return f"interview-{session_id}"
+
+
+def participant_name(session_id: str) -> str:
+    return f"candidate-{session_id}"
+
+
+NO_LIVEKIT = "LiveKit is not configured; the interview runs without video."
+DEFERRED = "The room is made at the start, or with the first token; ask for one then."
+
+
+def _livekit(state: State) -> dict[str, Any]:
+    """The room, whether the candidate is in it, and where a token for it is to be had (none while there is no room)."""
+    room, ended = state.room, state.status == "completed"
+    live = room.mode in ("live", "deferred", "closed")
+    return {
+        "mode": "live" if live else "fallback",
+        "url": room.url,
+        "room": room_name(state.session_id),
+        "participant": participant_name(state.session_id),
+        "connected": any(source == "livekit" for source, _ in state.presence.here),
+        "since": iso(room.since or None),
+        "reason": {"none": NO_LIVEKIT, "deferred": DEFERRED}.get(room.mode, room.reason),
+        "token_url": f"/api/parallel_interview/session/{state.session_id}/token" if live and not ended else None,
     }
 
 

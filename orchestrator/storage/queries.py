@@ -77,6 +77,18 @@ class SnapshotQueries:
         running.sort(key=lambda s: (s["deadline"] is None, s["deadline"] or 0))
         return [s["_id"] for s in running]
 
+    async def sessions_with_room(self, work: str, limit: int) -> list[str]:
+        """Ids of sessions about whose LiveKit room there is something to do: `wanted` or `closing`."""
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"room": work}, {"room": 1}).limit(limit).to_list(None)
+        return [document["_id"] for document in found]
+
+    async def open_rooms_in_progress(self, limit: int) -> list[Snapshot]:
+        """Sessions in progress whose LiveKit room is open."""
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"status": "in_progress", "room": "open"}).limit(limit).to_list(None)
+        return [snapshot_from(document) for document in found]
+
     async def expired(self, now: int, limit: int) -> list[Snapshot]:
         """Sessions that were never started and should have been by `now` (ms)."""
         query = {"expires_at": {"$gt": 0, "$lt": now}}

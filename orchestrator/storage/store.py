@@ -85,6 +85,7 @@ class Store(SnapshotQueries, JobStore):
             ("snapshots", [("expires_at", ASCENDING)], {}),
             ("snapshots", [("job_id", ASCENDING)], {}),
             ("snapshots", [("email", ASCENDING)], {}),
+            ("snapshots", [("room", ASCENDING)], {}),
             ("drafts", [("session_id", ASCENDING)], {}),
         ]
         async with guarded(max(self._timeout, 10.0), writing=False):
@@ -178,7 +179,7 @@ class Store(SnapshotQueries, JobStore):
             raise appended
         if isinstance(appended, Collision) and inserted is True:
             async with guarded(self._timeout, writing=True):
-                await self._db.snapshots.delete_one({"_id": snapshot.session_id, "seq": 1})
+                await self._db.snapshots.delete_one({"_id": snapshot.session_id, "seq": snapshot.seq})
         return appended
 
     async def insert_snapshot(self, snapshot: Snapshot) -> bool:

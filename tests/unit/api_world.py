@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from actors.rooms import SessionRooms
 from api.app import create_app
 from orchestrator.errors import NotFound
 from orchestrator.interview.commands import Caller, Command, Create, NewLink
@@ -21,6 +22,7 @@ from orchestrator.interview.fold import fold
 from orchestrator.interview.snapshot import Snapshot
 from orchestrator.interview.state import State, snapshot_of
 from orchestrator.interview.view import session_view
+from orchestrator.livekit import LiveKit
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
 from tests.unit.world import T0
@@ -61,8 +63,12 @@ class MemoryClient:
     states: dict[str, State] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
 
+    settings: Settings = field(default_factory=lambda: Settings(_env_file=None))  # pyright: ignore[reportCallIssue]
+
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.states)
+        self.livekit = LiveKit(self.settings, SECRET)
+        self.rooms = SessionRooms(self.livekit, self, 180_000)
 
     async def create(self, command: Create, caller: Caller, command_id: str | None) -> Reply:
         replayed = command_id in self.keys
@@ -70,11 +76,14 @@ class MemoryClient:
         if command_id is not None:
             self.keys[command_id] = session_id
         if not replayed:
-            entry = new_entry(session_id, 1, 0, T0 + len(self.states), created(command))
+            room = await self.rooms.first(session_id, command.scheduled_at)
+            entry = new_entry(session_id, 1, 0, T0 + len(self.states), created(command, room))
             self.states[session_id] = fold(None, entry)
         return self._reply(session_id, caller, replayed)
 
-    async def send(self, session_id: str, command: Command, caller: Caller, *_: Any) -> Reply:
+    async def send(
+        self, session_id: str, command: Command, caller: Caller, command_id: str | None = None, *_: Any
+    ) -> Reply:
         if self.failure is not None:
             raise self.failure
         state = await self.read(session_id)

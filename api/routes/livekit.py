@@ -1,0 +1,21 @@
+"""What LiveKit tells us: POST /api/parallel_interview/livekit/webhook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from api.routes.sessions import Client
+
+router = APIRouter(prefix="/api/parallel_interview/livekit", tags=["livekit"])
+
+
+@router.post("/webhook")
+async def webhook(request: Request, client: Client) -> dict[str, Any]:
+    """LiveKit's own webhook, signed with our key; the signature, raw in `Authorization`, is over the body as it came.
+
+    Events that mean nothing here are taken and forgotten, and one that came before changes nothing.
+    """
+    event = client.livekit.receive(await request.body(), request.headers.get("authorization", ""))
+    return {"status": "success", "noted": await client.rooms.note(event)}

@@ -1,0 +1,116 @@
+"""The candidate's connections, and the clock that stands still while one is lost through no fault of theirs.
+
+    lost for a reason of the network's or ours   the clock stops, if no other connection is there
+    the candidate is back, or sends a command    it goes on; the time is credited as `network`
+    the cap is reached                           it goes on; the candidate may still be away
+
+The cap is on the whole interview: so many ms, and so many times. Nothing stops while the clock is paused, and a
+connection that the candidate has closed stops nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.interview.commands import NoteConnected, NoteDisconnected
+from orchestrator.interview.state import State
+
+Event = dict[str, Any]
+
+NETWORK = "network"
+"""The cause in the ledger."""
+MAX_STOPS = 3
+MAX_NOTED = 500
+"""Changes beyond it are no longer entered, except where a clock depends on it: a client may come and go for ever."""
+
+NOT_THE_CANDIDATES_DOING = frozenset(
+    {
+        "server_shutdown",
+        "state_mismatch",
+        "join_failure",
+        "migration",
+        "signal_close",
+        "connection_timeout",
+        "media_failure",
+        "not_in_room",
+    }
+)
+"""LiveKit's names (DisconnectReason) in lower case; `not_in_room` is ours: it was gone when we looked, and no news
+of it had reached us."""
+SECOND_DEVICE = "duplicate_identity"
+
+EVENT_TYPES = {
+    "livekit": ("participant_joined", "participant_left", "connection_lost"),
+    "channel": ("channel_opened", "channel_closed", "channel_lost"),
+}
+JOINED, LEFT, LOST = (frozenset(types) for types in zip(*EVENT_TYPES.values(), strict=True))
+
+
+def connected(state: State, command: NoteConnected, now: int) -> list[Event]:
+    """The candidate is there, unless that connection has been seen to end before."""
+    presence = state.presence
+    known = (command.source, command.connection) in presence.here or command.connection in presence.gone
+    back = clock_goes_on(state, now)
+    if known or state.status == "completed" or (presence.noted >= MAX_NOTED and not back):
+        return []
+    return [{"type": EVENT_TYPES[command.source][0], "connection": command.connection}, *back]
+
+
+def disconnected(state: State, command: NoteDisconnected, now: int) -> list[Event]:
+    """A connection has ended, perhaps before it was seen to begin."""
+    presence = state.presence
+    known = (command.source, command.connection) in presence.here
+    if state.status == "completed" or (not known and command.connection in presence.gone):
+        return []
+    lost = command.reason in NOT_THE_CANDIDATES_DOING
+    event: Event = {
+        "type": EVENT_TYPES[command.source][2 if lost else 1],
+        "connection": command.connection,
+        "reason": command.reason,
+    }
+    events = [event]
+    if lost:
+        event["credit_ms"] = command.credit_ms
+        alone = not [c for c in presence.here if c[1] != command.connection]
+        if alone and not state.paused:
+            events += _clock_stops(state, command.at, command.credit_ms, now)
+    if command.reason == SECOND_DEVICE:
+        events.append({"type": "proctoring_event", "event": "second_device", "source": command.source})
+    return [] if presence.noted >= MAX_NOTED and len(events) == 1 else events
+
+
+def still_lost(state: State, now: int) -> list[Event]:
+    """The clock was paused and would go on now: it stands on while the connection is lost."""
+    return _clock_stops(state, now, state.presence.credit_ms, now) if state.presence.lost else []
+
+
+def clock_goes_on(state: State, now: int, *, back: bool = True) -> list[Event]:
+    """The end of a stop at `now`, or earlier if its cap was reached earlier; [] if the clock does not stand.
+
+    `back`: because the candidate is.
+    """
+    question = state.open
+    if question is None or question.lost_at is None:
+        return []
+    until = max(question.lost_at, min(now, question.lost_at + question.lost_limit_ms))
+    return [
+        {
+            "type": "clock_credited",
+            "ms": until - question.lost_at,
+            "cause": NETWORK,
+            "until": until,
+            "back": back,
+        }
+    ]
+
+
+def _clock_stops(state: State, since: int, credit_ms: int, now: int) -> list[Event]:
+    """The clock stops at `since`, or at the earliest time after it that has not been dealt with."""
+    question, presence = state.open, state.presence
+    if question is None or question.lost_at is not None or state.parked is not None or presence.stops >= MAX_STOPS:
+        return []
+    since = min(now, max(since, question.opened_at, state.clock_settled_at))
+    limit = credit_ms - sum(line.ms for line in state.ledger if line.cause == NETWORK)
+    if limit <= 0 or question.remaining_ms(since) <= 0:
+        return []
+    return [{"type": "clock_stopped", "cause": NETWORK, "since": since, "limit_ms": limit}]

@@ -1,0 +1,365 @@
+"""LiveKit: rooms, tokens and webhooks. The only module that imports livekit-api.
+
+One `LiveKit` a process, shared by everything in it. A call to LiveKit never takes longer than CALL_SECONDS. After a
+failed call a probe runs in the background; once that fails too, nobody waits for LiveKit any more (`away` says why)
+until a probe succeeds.
+
+    LiveKit ...                          a room is ...
+    answers                              live
+    refuses, answers 5xx, does not       fallback, with the reason
+    refuses our key or secret            fallback, and `problem` says that it is a configuration error
+
+Rooms carry the deployment's mark, so that nobody else's room on a shared server is ever removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import aiohttp
+import jwt
+from google.protobuf.json_format import Parse, ParseError
+from livekit import api
+
+from orchestrator.errors import Retryable, Unauthorized
+from orchestrator.interview.view import NO_LIVEKIT, participant_name, room_name
+from orchestrator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CALL_SECONDS = 1.8
+"""Create answers within 2 s of LiveKit's silence."""
+PROBE_SECONDS = (0.5, 1.0, 2.0, 3.0)
+"""Pauses between probes while LiveKit is away; the last one repeats."""
+TOKEN_TTL = timedelta(hours=1)
+EMPTY_SECONDS = 3_660
+"""A room that nobody has joined lives a little longer than the token that was given with it."""
+DEPARTURE_SECONDS = 900
+"""A room that everybody has left waits this long: much longer than a clock stands still for a lost connection."""
+MAX_PARTICIPANTS = 20
+"""The candidate, a connection of theirs that is being replaced, and staff who watch."""
+CANDIDATE_SOURCES = ["camera", "microphone", "screen_share"]
+ROOM_NAME = re.compile(r"interview-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\Z")
+REFUSED = {"unauthenticated", "permission_denied"}
+
+warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # we say so ourselves, once
+
+
+class LiveKitAway(Retryable):
+    """LiveKit cannot be used just now; `detail` says why."""
+
+    code = "livekit_away"
+
+
+@dataclass(frozen=True, slots=True)
+class RoomState:
+    """What became of a room: `url` is where clients join it, `reason` why there is none."""
+
+    mode: Literal["live", "fallback"]
+    url: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A token to join one room with. `expires_at` is in ms."""
+
+    participant: str
+    token: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomInfo:
+    """A room that LiveKit has. `ours`: it carries this deployment's mark. `created_at` is in ms."""
+
+    session_id: str
+    participants: int
+    ours: bool
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEvent:
+    """A verified webhook. `session_id` is None for a room that is no interview's; `at` is in ms, to the second.
+
+    `connection` is the participant's sid if it is about the interview's candidate, else None.
+    """
+
+    id: str
+    type: str
+    session_id: str | None
+    connection: str | None
+    reason: str
+    at: int
+
+
+class LiveKit:
+    """The gateway. `secret` is the deployment's; without LIVEKIT_* everything is fallback."""
+
+    def __init__(self, settings: Settings, secret: bytes) -> None:
+        self._url = settings.livekit_url or ""
+        self._key = settings.livekit_api_key or ""
+        self._secret = settings.livekit_api_secret.get_secret_value() if settings.livekit_api_secret else ""
+        self.public_url = _ws(settings.livekit_public_url or self._url)
+        self.configured = bool(self._url and self._key and self._secret)
+        self.problem = settings.livekit_problem
+        self.away: str | None = None if self.configured else self.problem or NO_LIVEKIT
+        self.away_since = 0.0
+        self._mark = hmac.digest(secret, b"livekit-room", hashlib.sha256).hex()[:16]
+        self._api: api.LiveKitAPI | None = None
+        self._probing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """See in the background whether LiveKit can be used, so that the first interview need not find out."""
+        if self.configured:
+            self._probe_soon()
+
+    async def close(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+        if self._api is not None:
+            await self._api.aclose()  # pyright: ignore[reportUnknownMemberType]
+            self._api = None
+
+    @property
+    def status(self) -> str:
+        """For /readyz: a word, or a sentence about what is wrong."""
+        if not self.configured and self.problem is None:
+            return "not configured"
+        if self.problem is not None:
+            return f"configuration error: {self.problem}"
+        return "ok" if self.away is None else f"fallback: {self.away}"
+
+    # Rooms
+
+    async def open_room(self, session_id: str) -> RoomState:
+        """Make a session's room, or find it there. Never raises, and takes CALL_SECONDS at most."""
+        wanted = api.CreateRoomRequest(
+            name=room_name(session_id),
+            empty_timeout=EMPTY_SECONDS,
+            departure_timeout=DEPARTURE_SECONDS,
+            max_participants=MAX_PARTICIPANTS,
+            metadata=json.dumps({"deployment": self._mark}),
+        )
+        try:
+            await self._call(lambda livekit: livekit.room.create_room(wanted))
+        except LiveKitAway as error:
+            return RoomState("fallback", reason=error.detail)
+        except api.TwirpError as error:
+            return RoomState("fallback", reason=f"LiveKit did not make the room ({error.code}).")
+        return RoomState("live", url=self.public_url)
+
+    async def close_room(self, session_id: str) -> bool:
+        """Remove a session's room, and everybody in it. True: it is gone, or there was none."""
+        try:
+            await self._call(
+                lambda livekit: livekit.room.delete_room(api.DeleteRoomRequest(room=room_name(session_id)))
+            )
+        except LiveKitAway:
+            return False
+        except api.TwirpError as error:
+            return error.code == api.TwirpErrorCode.NOT_FOUND
+        return True
+
+    async def rooms(self) -> list[RoomInfo]:
+        """All interviews' rooms. Raises LiveKitAway."""
+        found = await self._ask(lambda livekit: livekit.room.list_rooms(api.ListRoomsRequest()))
+        rooms: list[RoomInfo] = []
+        for room in found.rooms if found is not None else []:
+            name = ROOM_NAME.match(room.name)
+            if name is not None:
+                ours = _mark_of(room.metadata) == self._mark
+                rooms.append(RoomInfo(name[1], room.num_participants, ours, room.creation_time * 1000))
+        return rooms
+
+    async def connections(self, session_id: str) -> list[str]:
+        """The sids under which the candidate is in the room; none if there is no room. Raises LiveKitAway."""
+        request = api.ListParticipantsRequest(room=room_name(session_id))
+        found = await self._ask(lambda livekit: livekit.room.list_participants(request))
+        return [
+            participant.sid
+            for participant in (found.participants if found is not None else [])
+            if _is_candidate(participant, session_id) and participant.state == api.ParticipantInfo.State.ACTIVE
+        ]
+
+    # Tokens
+
+    def candidate_ticket(self, session_id: str) -> Ticket:
+        """A token for the session's candidate: camera, microphone and screen, for that room alone, for one hour."""
+        grants = api.VideoGrants(
+            room_join=True,
+            room=room_name(session_id),
+            can_publish=True,
+            can_subscribe=True,
+            can_publish_data=True,
+            can_publish_sources=CANDIDATE_SOURCES,
+        )
+        return self._ticket(participant_name(session_id), grants)
+
+    def observer_ticket(self, session_id: str) -> Ticket:
+        """A token for staff: hidden, and to look and listen only."""
+        grants = api.VideoGrants(
+            room_join=True,
+            room=room_name(session_id),
+            hidden=True,
+            can_publish=False,
+            can_subscribe=True,
+            can_publish_data=False,
+        )
+        return self._ticket(f"observer-{secrets.token_hex(8)}", grants)
+
+    def _ticket(self, identity: str, grants: api.VideoGrants) -> Ticket:
+        access = api.AccessToken(self._key, self._secret).with_identity(identity).with_ttl(TOKEN_TTL)
+        token = access.with_grants(grants).to_jwt()
+        expires = jwt.decode(token, options={"verify_signature": False})["exp"]
+        return Ticket(identity, token, int(expires) * 1000)
+
+    # Webhooks
+
+    def receive(self, body: bytes, authorization: str) -> RoomEvent:
+        """A webhook's event, once its signature over exactly this body holds. Raises Unauthorized."""
+        refused = Unauthorized("This is not a webhook that was signed with our LiveKit key.")
+        if not self.configured:
+            raise refused
+        try:
+            claims = api.TokenVerifier(self._key, self._secret).verify(authorization.removeprefix("Bearer ").strip())
+            signed = base64.b64decode(claims.sha256 or "", validate=True)
+        except (jwt.PyJWTError, binascii.Error, ValueError, TypeError, AttributeError):
+            raise refused from None
+        if not hmac.compare_digest(signed, hashlib.sha256(body).digest()):
+            raise refused
+        try:
+            event = Parse(body, api.WebhookEvent(), ignore_unknown_fields=True)
+        except ParseError:
+            log.warning("a signed webhook could not be read")
+            event = api.WebhookEvent()
+        name = ROOM_NAME.match(event.room.name)
+        session_id = name[1] if name else None
+        known = session_id is not None and _is_candidate(event.participant, session_id)
+        return RoomEvent(
+            id=event.id,
+            type=event.event,
+            session_id=session_id,
+            connection=event.participant.sid if known and event.participant.sid else None,
+            reason=_reason(event.participant),
+            at=event.created_at * 1000,
+        )
+
+    # Calls, and what their failures mean
+
+    async def _ask(self, what: Callable[[api.LiveKitAPI], Awaitable[T]]) -> T | None:
+        """A question that has no answer where there is no such room. Raises LiveKitAway."""
+        try:
+            return await self._call(what)
+        except api.TwirpError as error:
+            if error.code == api.TwirpErrorCode.NOT_FOUND:
+                return None
+            raise LiveKitAway(f"LiveKit does not answer this ({error.code}).", retry_after=5) from error
+
+    async def _call(self, what: Callable[[api.LiveKitAPI], Awaitable[T]]) -> T:
+        """One call. Raises LiveKitAway, or TwirpError for an answer that is no failure of LiveKit's."""
+        if self.away is not None:
+            raise LiveKitAway(self.away, retry_after=5)
+        try:
+            return await self._call_now(what)
+        except LiveKitAway:
+            self._probe_soon()
+            raise
+
+    async def _call_now(self, what: Callable[[api.LiveKitAPI], Awaitable[T]]) -> T:
+        if self._api is None:
+            timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
+            self._api = api.LiveKitAPI(self._url, self._key, self._secret, timeout=timeout)
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await what(self._api)
+        except api.TwirpError as error:
+            if error.code in REFUSED or error.status in (401, 403):
+                raise LiveKitAway(
+                    "LiveKit refuses our key or secret; this is a configuration error.", refused=True, retry_after=5
+                ) from error
+            if error.status >= 500 or error.code in ("bad_route", "resource_exhausted"):
+                raise LiveKitAway(f"LiveKit answers {error.status} ({error.code}).", retry_after=5) from error
+            raise
+        except TimeoutError as error:
+            raise LiveKitAway("LiveKit does not answer.", retry_after=5) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise LiveKitAway("LiveKit cannot be reached.", cause=type(error).__name__, retry_after=5) from error
+
+    def _probe_soon(self) -> None:
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.get_running_loop().create_task(self._probe())
+
+    async def _probe(self) -> None:
+        """Ask LiveKit something small until it answers. Every failure is what calls are told from then on."""
+        pauses = iter(PROBE_SECONDS)
+        pause = next(pauses)
+        while True:
+            try:
+                await self._call_now(lambda livekit: livekit.room.list_rooms(api.ListRoomsRequest(names=["-"])))
+            except LiveKitAway as error:
+                self._is_away(error)
+            except api.TwirpError as error:
+                self._is_away(LiveKitAway(f"LiveKit answers {error.status} ({error.code})."))
+            except Exception as error:
+                log.exception("the probe failed")
+                self._is_away(LiveKitAway(f"LiveKit cannot be used ({type(error).__name__})."))
+            else:
+                break
+            await asyncio.sleep(pause)
+            pause = next(pauses, pause)
+        if self.away is not None:
+            log.warning("livekit is back")
+        self.away = self.problem = None
+
+    def _is_away(self, error: LiveKitAway) -> None:
+        refused = bool(error.fields.get("refused"))
+        if self.away is None:
+            self.away_since = asyncio.get_running_loop().time()
+        if error.detail != self.away:
+            say = log.error if refused else log.warning
+            say("livekit is away", extra={"reason": error.detail, "cause": error.fields.get("cause")})
+        self.away = error.detail
+        self.problem = "LiveKit refuses LIVEKIT_API_KEY and LIVEKIT_API_SECRET." if refused else None
+
+
+def _ws(url: str) -> str:
+    """The address as clients take it: ws or wss."""
+    return "ws" + url.removeprefix("http") if url.startswith(("http://", "https://")) else url
+
+
+def _mark_of(metadata: str) -> str | None:
+    try:
+        content: Any = json.loads(metadata)
+    except ValueError:
+        return None
+    return content.get("deployment") if isinstance(content, dict) else None
+
+
+def _is_candidate(participant: api.ParticipantInfo, session_id: str) -> bool:
+    standard = participant.kind == api.ParticipantInfo.Kind.STANDARD
+    return standard and participant.identity == participant_name(session_id)
+
+
+def _reason(participant: api.ParticipantInfo) -> str:
+    """Why a participant left, by LiveKit's name in lower case."""
+    try:
+        return api.DisconnectReason.Name(participant.disconnect_reason).lower()
+    except ValueError:
+        return "unknown_reason"
