@@ -62,7 +62,7 @@ class Housekeeper:
             (self._make_rooms, 1.0),
             (self._close_rooms, 1.0),
             (self._note_rooms_away, 2.0),
-            (self._compare_rooms, 15.0),
+            (self._compare_rooms, 5.0),
             (self._forget, 600.0),
         ]
         loop = asyncio.get_running_loop()

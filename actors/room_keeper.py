@@ -30,7 +30,9 @@ AWAY_SECONDS = 5.0
 """LiveKit is away for longer than a restart takes: sessions in progress say that they are without video."""
 NEW_ROOM_MS = 120_000
 """A room that is younger may be of a session that is just being created."""
-FULL_LOOK_EVERY = 4
+MISSING_MS = 15_000
+"""How long LiveKit tries to deliver a webhook: one about a connection that is gone may be on the way until then."""
+FULL_LOOK_EVERY = 6
 """Rounds in which rooms with the expected number of participants are looked at all the same."""
 
 Each = Callable[[Callable[[str], Awaitable[object]], Iterable[str]], Awaitable[None]]
@@ -123,9 +125,7 @@ class RoomKeeper:
             key = (session_id, connection)
             if connection in there:
                 self._missing.pop(key, None)
-            elif key not in self._missing:
-                self._missing[key] = wall_ms()  # its webhook may be on the way, with the reason
-            else:
+            elif wall_ms() - self._missing.setdefault(key, wall_ms()) > MISSING_MS:
                 since = self._missing.pop(key)
                 credit_ms = round(self._client.settings.network_credit_seconds * 1000)
                 lost = NoteDisconnected(connection, "not_in_room", since, credit_ms)

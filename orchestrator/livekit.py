@@ -47,8 +47,8 @@ CALL_SECONDS = 1.8
 PROBE_SECONDS = (0.5, 1.0, 2.0, 3.0)
 """Pauses between probes while LiveKit is away; the last one repeats."""
 TOKEN_TTL = timedelta(hours=1)
-EMPTY_SECONDS = 3_660
-"""A room that nobody has joined lives a little longer than the token that was given with it."""
+EMPTY_SECONDS = 12 * 3600
+"""A room that nobody has joined waits this long. (Making it again does not prolong it.)"""
 DEPARTURE_SECONDS = 900
 """A room that everybody has left waits this long: much longer than a clock stands still for a lost connection."""
 MAX_PARTICIPANTS = 20
@@ -284,8 +284,7 @@ class LiveKit:
 
     async def _call_now(self, what: Callable[[api.LiveKitAPI], Awaitable[T]]) -> T:
         if self._api is None:
-            timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
-            self._api = api.LiveKitAPI(self._url, self._key, self._secret, timeout=timeout)
+            self._api = api.LiveKitAPI(self._url, self._key, self._secret)  # its own timeout does nothing (1.2.2)
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 return await what(self._api)

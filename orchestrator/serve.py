@@ -210,7 +210,7 @@ class Supervisor:
         assert self.listener is not None
         fd = self.listener.fileno()
         os.set_inheritable(fd, True)
-        command = [sys.executable, "-m", "api"]
+        command = [sys.executable, "-P", "-m", "api"]  # -P: whatever lies in the working directory is not ours
         for number in range(self.workers):
             start = functools.partial(self._spawn, command, None, fd)
             self.children.append(Child(f"front end {number + 1}", start))

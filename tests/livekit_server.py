@@ -251,7 +251,8 @@ async def webhooks(key: str = KEY, secret: str = SECRET) -> AsyncIterator[Webhoo
 class Guest:
     """tests.livekit_guest in a process of its own, in the network namespace `namespace` if given.
 
-    `events` is what it has printed so far; each has `event`, `at` (by time.monotonic(), the same in every process here) and more.
+    `events` is what it has printed so far. Each has `event`, `at`, by time.monotonic() as all processes here see
+    it, and more.
     """
 
     def __init__(self, url: str, token: str, *, camera: bool = False, namespace: str | None = None) -> None:
@@ -283,7 +284,7 @@ class Guest:
         self._reader = asyncio.create_task(self._read())
 
     async def connected(self, timeout: float = 15.0) -> str:
-        """Wait until the guest is in the room; its participant sid."""
+        """Wait until the guest is in the room; the participant sid it joined under."""
         return (await self.event("connected", timeout))["sid"]
 
     async def event(self, name: str, timeout: float = 15.0, skip: int = 0) -> dict[str, Any]:

@@ -355,7 +355,7 @@ def _note_connected(state: State, command: NoteConnected, caller: Caller, now: i
 def _note_disconnected(
     state: State, command: NoteDisconnected, caller: Caller, now: int, draft: Draft | None
 ) -> list[Event]:
-    return presence.disconnected(state, command, now)
+    return presence.disconnected(state, command, now, draft)
 
 
 def _require_in_progress(state: State, what: str) -> None:

@@ -168,7 +168,9 @@ def _room_closed(state: State, event: dict[str, Any], at: int) -> State:
 def _connected(state: State, event: dict[str, Any], at: int) -> State:
     presence = state.presence
     source = "livekit" if event["type"] == "participant_joined" else "channel"
-    here = (*presence.here, (source, event["connection"]))
+    # LiveKit has one connection of a participant at a time: a newer one takes the place of those we still believe in.
+    kept = tuple(c for c in presence.here if c[0] == "channel" or source == "channel")
+    here = (*kept, (source, event["connection"]))
     presence = replace(presence, here=here, lost=False, noted=presence.noted + 1)
     return replace(state, presence=presence, candidate_seen=state.candidate_seen or state.status == "in_progress")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.interview.commands import NoteConnected, NoteDisconnected
+from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State
 
 Event = dict[str, Any]
@@ -37,7 +38,11 @@ NOT_THE_CANDIDATES_DOING = frozenset(
 )
 """LiveKit's names (DisconnectReason) in lower case; `not_in_room` is ours: it was gone when we looked, and no news
 of it had reached us."""
+UNNOTICED_MS = {"connection_timeout": 20_000}
+"""LiveKit gives a silent connection up 21 s after the last packet (measured, server 1.11)."""
 SECOND_DEVICE = "duplicate_identity"
+"""The candidate's token was used for another connection: a second device or tab, or the same client, which came back
+before LiveKit had noticed that it was gone (seen after 17 s without network)."""
 
 EVENT_TYPES = {
     "livekit": ("participant_joined", "participant_left", "connection_lost"),
@@ -56,8 +61,8 @@ def connected(state: State, command: NoteConnected, now: int) -> list[Event]:
     return [{"type": EVENT_TYPES[command.source][0], "connection": command.connection}, *back]
 
 
-def disconnected(state: State, command: NoteDisconnected, now: int) -> list[Event]:
-    """A connection has ended, perhaps before it was seen to begin."""
+def disconnected(state: State, command: NoteDisconnected, now: int, draft: Draft | None = None) -> list[Event]:
+    """A connection has ended, perhaps before it was seen to begin. The draft tells when the candidate last typed."""
     presence = state.presence
     known = (command.source, command.connection) in presence.here
     if state.status == "completed" or (not known and command.connection in presence.gone):
@@ -73,7 +78,9 @@ def disconnected(state: State, command: NoteDisconnected, now: int) -> list[Even
         event["credit_ms"] = command.credit_ms
         alone = not [c for c in presence.here if c[1] != command.connection]
         if alone and not state.paused:
-            events += _clock_stops(state, command.at, command.credit_ms, now)
+            since = command.at - UNNOTICED_MS.get(command.reason, 0)
+            typed_at = draft.at if draft is not None and state.open is not None else 0
+            events += _clock_stops(state, max(since, typed_at), command.credit_ms, now)
     if command.reason == SECOND_DEVICE:
         events.append({"type": "proctoring_event", "event": "second_device", "source": command.source})
     return [] if presence.noted >= MAX_NOTED and len(events) == 1 else events
