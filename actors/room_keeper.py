@@ -5,6 +5,7 @@ not tell is found out.
     wanted                    made as soon as LiveKit can be used
     open, in progress         the candidate's connections compared with what the session believes
     open, LiveKit away        the session says so: fallback
+    open, to be recorded      LiveKit's egress is asked to, once
     closing                   removed, and the session says so
     of no session             removed, if it is ours
 """
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from actors.client import InterviewClient
 from actors.clock import wall_ms
 from actors.rooms import LIVEKIT
+from orchestrator.errors import OrchestratorError
 from orchestrator.interview.commands import NoteConnected, NoteDisconnected, NoteRoom
 from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.livekit import LiveKitAway, RoomInfo
@@ -46,6 +48,7 @@ class RoomKeeper:
         self._livekit = client.livekit
         self._each = each
         self._missing: dict[tuple[str, str], int] = {}
+        self._recordings: dict[str, asyncio.Task[None]] = {}
         self._round = 0
 
     @property
@@ -70,8 +73,11 @@ class RoomKeeper:
             await self._each(self._close, await self._client.store.sessions_with_room("closing", BATCH))
 
     async def _close(self, session_id: str) -> None:
-        if await self._as_of_now(session_id, "closing") is None:
+        state = await self._as_of_now(session_id, "closing")
+        if state is None:
             return
+        if state.recording.status == "active" and state.recording.egress_id is not None:
+            await self._livekit.stop_recording(state.recording.egress_id)
         if await self._livekit.close_room(session_id):
             await self._client.send(session_id, NoteRoom("closed"), LIVEKIT)
 
@@ -109,6 +115,9 @@ class RoomKeeper:
         self._round += 1
         self._missing = {key: at for key, at in self._missing.items() if key[0] in sessions}
         await self._each(lambda s: self._compare(sessions[s], rooms.get(s)), sessions)
+        for session_id, state in sessions.items():
+            if state.recording.status == "wanted" and session_id in rooms and session_id not in self._recordings:
+                self._recordings[session_id] = asyncio.get_running_loop().create_task(self._record(session_id))
         await self._each(lambda s: self._remove_stray(rooms[s]), rooms.keys() - sessions.keys())
 
     async def _compare(self, state: State, room: RoomInfo | None) -> None:
@@ -130,6 +139,15 @@ class RoomKeeper:
                 credit_ms = round(self._client.settings.network_credit_seconds * 1000)
                 lost = NoteDisconnected(connection, "not_in_room", since, credit_ms)
                 await self._client.send(session_id, lost, LIVEKIT)
+
+    async def _record(self, session_id: str) -> None:
+        """Start a recording; what comes of it is the session's to say, and harms no interview."""
+        try:
+            await self._client.send(session_id, await self._livekit.start_recording(session_id), LIVEKIT)
+        except OrchestratorError as error:
+            log.info("a recording is noted later", extra={"session_id": session_id, "reason": error.code})
+        finally:
+            del self._recordings[session_id]
 
     async def _remove_stray(self, room: RoomInfo) -> None:
         """Remove a room whose session has ended or is gone. One without our mark may be somebody else's."""

@@ -43,10 +43,11 @@ class SessionRooms:
         """What is to be written about the room of a session that is being created; None without LiveKit."""
         if not self._livekit.configured:
             return None
+        record = self._livekit.records
         if scheduled_at is not None and scheduled_at - wall_ms() > ROOM_AHEAD_MS:
-            return room_event("deferred", self._livekit.public_url, None)
+            return room_event("deferred", self._livekit.public_url, None, record=record)
         room = await self._livekit.open_room(session_id)
-        return room_event(room.mode, room.url, room.reason)
+        return room_event(room.mode, room.url, room.reason, record=record)
 
     async def ticket(self, session_id: str, *, observer: bool) -> tuple[RoomState, Ticket | None]:
         """A fresh token for the room, which is made if it is not there; None, with the reason, while it cannot be.
@@ -73,6 +74,9 @@ class SessionRooms:
         if event.session_id is None:
             return False
         try:
+            if event.recording is not None:
+                await self._sessions.send(event.session_id, event.recording, LIVEKIT, event.id or None)
+                return True
             if event.connection is not None and event.type in ("participant_joined", "participant_left"):
                 reply = await self._sessions.send(event.session_id, self._command(event), LIVEKIT, event.id or None)
                 ended, noted = reply.session["status"] == "completed", True

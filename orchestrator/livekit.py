@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import json
@@ -35,6 +36,7 @@ from google.protobuf.json_format import Parse, ParseError
 from livekit import api
 
 from orchestrator.errors import Retryable, Unauthorized
+from orchestrator.interview.commands import NoteRecording
 from orchestrator.interview.view import NO_LIVEKIT, participant_name, room_name
 from orchestrator.settings import Settings
 
@@ -46,6 +48,8 @@ CALL_SECONDS = 1.8
 """Create answers within 2 s of LiveKit's silence."""
 PROBE_SECONDS = (0.5, 1.0, 2.0, 3.0)
 """Pauses between probes while LiveKit is away; the last one repeats."""
+EGRESS_SECONDS = 30.0
+"""LiveKit itself waits 21 s for an egress service that is not there."""
 TOKEN_TTL = timedelta(hours=1)
 EMPTY_SECONDS = 12 * 3600
 """A room that nobody has joined waits this long. (Making it again does not prolong it.)"""
@@ -98,7 +102,8 @@ class RoomInfo:
 class RoomEvent:
     """A verified webhook. `session_id` is None for a room that is no interview's; `at` is in ms, to the second.
 
-    `connection` is the participant's sid if it is about the interview's candidate, else None.
+    `connection` is the participant's sid if it is about the interview's candidate, else None; `recording` is set if it
+    is about one.
     """
 
     id: str
@@ -107,6 +112,7 @@ class RoomEvent:
     connection: str | None
     reason: str
     at: int
+    recording: NoteRecording | None = None
 
 
 class LiveKit:
@@ -121,6 +127,7 @@ class LiveKit:
         self.problem = settings.livekit_problem
         self.away: str | None = None if self.configured else self.problem or NO_LIVEKIT
         self.away_since = 0.0
+        self._recording = settings.recording
         self._mark = hmac.digest(secret, b"livekit-room", hashlib.sha256).hex()[:16]
         self._api: api.LiveKitAPI | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -198,6 +205,44 @@ class LiveKit:
             if _is_candidate(participant, session_id) and participant.state == api.ParticipantInfo.State.ACTIVE
         ]
 
+    # Recordings
+
+    @property
+    def records(self) -> bool:
+        return self.configured and self._recording is not None
+
+    async def start_recording(self, session_id: str) -> NoteRecording:
+        """Have the candidate's camera, microphone and screen recorded from when they are there. Never raises.
+
+        It takes as long as the egress service does, up to EGRESS_SECONDS, and says nothing about LiveKit itself.
+        """
+        room = room_name(session_id)
+        try:
+            async with asyncio.timeout(EGRESS_SECONDS):
+                egress = self._client().egress
+                running = await egress.list_egress(api.ListEgressRequest(room_name=room, active=True))
+                if running.items:
+                    return NoteRecording("active", running.items[0].egress_id)
+                path = (self._recording or "").replace("{session_id}", session_id)
+                request = api.ParticipantEgressRequest(
+                    room_name=room,
+                    identity=participant_name(session_id),
+                    screen_share=False,
+                    file_outputs=[api.EncodedFileOutput(filepath=path)],
+                )
+                started = await egress.start_participant_egress(request)
+        except api.TwirpError as error:
+            return NoteRecording("failed", reason=f"LiveKit cannot record: {error.message or error.code}.")
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            return NoteRecording("failed", reason=f"LiveKit's egress does not answer ({type(error).__name__}).")
+        return NoteRecording("active", started.egress_id)
+
+    async def stop_recording(self, egress_id: str) -> None:
+        """Ask for the end of a recording; that of its room ends it too."""
+        with contextlib.suppress(api.TwirpError, aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            async with asyncio.timeout(2 * CALL_SECONDS):
+                await self._client().egress.stop_egress(api.StopEgressRequest(egress_id=egress_id))
+
     # Tokens
 
     def candidate_ticket(self, session_id: str) -> Ticket:
@@ -249,7 +294,7 @@ class LiveKit:
         except ParseError:
             log.warning("a signed webhook could not be read")
             event = api.WebhookEvent()
-        name = ROOM_NAME.match(event.room.name)
+        name = ROOM_NAME.match(event.room.name or event.egress_info.room_name)
         session_id = name[1] if name else None
         known = session_id is not None and _is_candidate(event.participant, session_id)
         return RoomEvent(
@@ -259,6 +304,7 @@ class LiveKit:
             connection=event.participant.sid if known and event.participant.sid else None,
             reason=_reason(event.participant),
             at=event.created_at * 1000,
+            recording=_recording(event.egress_info) if event.event.startswith("egress_") else None,
         )
 
     # Calls, and what their failures mean
@@ -283,11 +329,9 @@ class LiveKit:
             raise
 
     async def _call_now(self, what: Callable[[api.LiveKitAPI], Awaitable[T]]) -> T:
-        if self._api is None:
-            self._api = api.LiveKitAPI(self._url, self._key, self._secret)  # its own timeout does nothing (1.2.2)
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return await what(self._api)
+                return await what(self._client())
         except api.TwirpError as error:
             if error.code in REFUSED or error.status in (401, 403):
                 raise LiveKitAway(
@@ -300,6 +344,11 @@ class LiveKit:
             raise LiveKitAway("LiveKit does not answer.", retry_after=5) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise LiveKitAway("LiveKit cannot be reached.", cause=type(error).__name__, retry_after=5) from error
+
+    def _client(self) -> api.LiveKitAPI:
+        if self._api is None:
+            self._api = api.LiveKitAPI(self._url, self._key, self._secret)  # its own timeout does nothing (1.2.2)
+        return self._api
 
     def _probe_soon(self) -> None:
         if self._probing is None or self._probing.done():
@@ -354,6 +403,25 @@ def _mark_of(metadata: str) -> str | None:
 def _is_candidate(participant: api.ParticipantInfo, session_id: str) -> bool:
     standard = participant.kind == api.ParticipantInfo.Kind.STANDARD
     return standard and participant.identity == participant_name(session_id)
+
+
+def _recording(egress: api.EgressInfo) -> NoteRecording:
+    """What a webhook says of a recording."""
+    status = api.EgressStatus.Name(egress.status) if egress.status in api.EgressStatus.values() else ""
+    if status in ("EGRESS_COMPLETE", "EGRESS_LIMIT_REACHED"):
+        word = "ended"
+    else:
+        word = "failed" if status in ("EGRESS_FAILED", "EGRESS_ABORTED") else "active"
+    files = tuple(
+        {
+            "filename": file.filename,
+            "location": file.location,
+            "size": file.size,
+            "duration_seconds": file.duration / 1e9,
+        }
+        for file in egress.file_results
+    )
+    return NoteRecording(word, egress.egress_id or None, egress.error or None, files)
 
 
 def _reason(participant: api.ParticipantInfo) -> str:

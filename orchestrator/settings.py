@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     """Where browsers reach LiveKit, if that is not LIVEKIT_URL."""
     network_credit_seconds: float = Field(180, ge=0, le=7_200)
     """For how long in all the clock of one interview may stand still because connections were lost."""
+    recording: str | None = Field(None, pattern=r"\{session_id\}")
+    """Where LiveKit's egress writes recordings of candidates, for example `recordings/{session_id}.mp4`; not set: no
+    recordings."""
     public_url: str = "http://localhost:8005"
     """What candidates' links begin with."""
     data_dir: Path = Path("data")

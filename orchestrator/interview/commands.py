@@ -3,7 +3,8 @@
 Commands from clients: Create, Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete.
 Commands from the system: Expire (a deadline has passed), Abandon (no sign of the candidate), Activate and
 Deactivate (an actor takes or lets go of the session), Park (activation is given up), Credit (time that was
-ours to answer for), NoteRoom, NoteConnected and NoteDisconnected (what became of the room and the connections).
+ours to answer for), NoteRoom, NoteRecording, NoteConnected and NoteDisconnected (what became of the room, of its
+recording and of the connections).
 """
 
 from __future__ import annotations
@@ -203,6 +204,16 @@ class NoteDisconnected:
     source: Source = "livekit"
 
 
+@dataclass(frozen=True, slots=True)
+class NoteRecording:
+    """What became of the recording. `files`: {filename, location, size (bytes), duration_seconds} of each."""
+
+    status: Literal["active", "ended", "failed"]
+    egress_id: str | None = None
+    reason: str | None = None
+    files: tuple[dict[str, Any], ...] = ()
+
+
 Command = (
     Create
     | Update
@@ -224,6 +235,7 @@ Command = (
     | NoteRoom
     | NoteConnected
     | NoteDisconnected
+    | NoteRecording
 )
 
 CLIENT_COMMANDS = (Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete)

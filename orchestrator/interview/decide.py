@@ -20,6 +20,7 @@
     park        (nothing)              parked                            (nothing)
     credit      (nothing)              clock_credited                    (nothing)
     note_room   livekit                livekit                           room_closed
+    note_recording                     recording                         recording
     note_connected, note_disconnected: `presence.py`
 
 While the clock stands still for a lost connection, any command of the candidate lets it go on first.
@@ -50,6 +51,7 @@ from orchestrator.interview.commands import (
     NewLink,
     NoteConnected,
     NoteDisconnected,
+    NoteRecording,
     NoteRoom,
     Park,
     Pause,
@@ -144,9 +146,10 @@ def created(command: Create, room: Event | None = None) -> list[Event]:
     return [{"type": "created", **asdict(command)}, *([room] if room else [])]
 
 
-def room_event(mode: str, url: str | None, reason: str | None) -> Event:
-    """What has become of the session's LiveKit room."""
-    return {"type": "livekit", "mode": mode, "url": url, "reason": reason}
+def room_event(mode: str, url: str | None, reason: str | None, *, record: bool = False) -> Event:
+    """What has become of the session's LiveKit room, and whether the candidate is to be recorded there."""
+    event = {"type": "livekit", "mode": mode, "url": url, "reason": reason}
+    return event | {"record": True} if record else event
 
 
 def _update(state: State, command: Update, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
@@ -348,6 +351,15 @@ def _note_room(state: State, command: NoteRoom, caller: Caller, now: int, draft:
     return [room_event(command.mode, command.url, command.reason)]
 
 
+def _note_recording(state: State, command: NoteRecording, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    known = state.recording
+    not_ours = known.egress_id is not None and command.egress_id not in (None, known.egress_id)
+    if known.status in ("off", "ended", command.status) or not_ours:
+        return []
+    event = {"type": "recording", "status": command.status, "egress_id": command.egress_id or known.egress_id}
+    return [event | {"reason": command.reason, "files": list(command.files)}]
+
+
 def _note_connected(state: State, command: NoteConnected, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     return presence.connected(state, command, now)
 
@@ -400,6 +412,7 @@ _RULES: dict[type, Callable[..., list[Event]]] = {
     Park: _park,
     Credit: _credit,
     NoteRoom: _note_room,
+    NoteRecording: _note_recording,
     NoteConnected: _note_connected,
     NoteDisconnected: _note_disconnected,
 }

@@ -16,6 +16,7 @@ from orchestrator.interview.state import (
     LedgerLine,
     OpenQuestion,
     Presence,
+    Recording,
     Room,
     State,
     with_command,
@@ -25,6 +26,7 @@ INVISIBLE = frozenset({"activated", "deactivated", "link_renewed", "candidate_se
 """Events that change nothing a client can see in the session (`placement` is not versioned)."""
 
 REMEMBERED_CONNECTIONS = 20
+NEVER_BEGAN = Recording("failed", reason="The interview ended before a recording had begun.")
 
 
 def fold(state: State | None, entry: Entry) -> State:
@@ -158,7 +160,13 @@ def _clock_stopped(state: State, event: dict[str, Any], at: int) -> State:
 
 
 def _livekit(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, room=Room(event["mode"], at, event["url"], event["reason"]))
+    recording = Recording("wanted") if event.get("record") else state.recording
+    return replace(state, room=Room(event["mode"], at, event["url"], event["reason"]), recording=recording)
+
+
+def _recording(state: State, event: dict[str, Any], at: int) -> State:
+    recording = Recording(event["status"], event["egress_id"], event["reason"], tuple(event["files"]))
+    return replace(state, recording=recording)
 
 
 def _room_closed(state: State, event: dict[str, Any], at: int) -> State:
@@ -204,6 +212,7 @@ def _completed(state: State, event: dict[str, Any], at: int) -> State:
         parked=None,
         parked_since=None,
         presence=replace(state.presence, here=(), lost=False),
+        recording=NEVER_BEGAN if state.recording.status == "wanted" else state.recording,
     )
 
 
@@ -272,6 +281,7 @@ _CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
     "deleted": _deleted,
     "clock_stopped": _clock_stopped,
     "livekit": _livekit,
+    "recording": _recording,
     "room_closed": _room_closed,
     **dict.fromkeys(JOINED, _connected),
     **dict.fromkeys(LEFT | LOST, _disconnected),

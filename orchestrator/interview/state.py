@@ -104,6 +104,16 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """The recording of the candidate in the room: `off` unless the deployment records."""
+
+    status: Literal["off", "wanted", "active", "ended", "failed"] = "off"
+    egress_id: str | None = None
+    reason: str | None = None
+    files: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Presence:
     """The candidate's connections: those that are there as (source, id), and ids of those that were, newest last.
 
@@ -160,6 +170,7 @@ class State:
     clock_settled_at: int = 0
     """Time before this (ms) has been dealt with: credited, paused, or judged by an activation."""
     room: Room = Room()
+    recording: Recording = Recording()
     presence: Presence = Presence()
     commands: tuple[tuple[str, str, int], ...] = ()
     """Remembered client commands, oldest first: (key, hash, at)."""
@@ -296,6 +307,8 @@ def load_state(text: str) -> State:
     doc["answers"] = tuple(ClosedAnswer(**a) for a in doc["answers"])
     doc["ledger"] = tuple(LedgerLine(**line) for line in doc["ledger"])
     doc["room"] = Room(**doc.get("room", {}))
+    recording = doc.get("recording", {})
+    doc["recording"] = Recording(**recording | {"files": tuple(recording.get("files", ()))})
     presence = doc.get("presence", {})
     here = tuple((source, connection) for source, connection in presence.pop("here", ()))
     doc["presence"] = Presence(here=here, gone=tuple(presence.pop("gone", ())), **presence)

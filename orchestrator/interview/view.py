@@ -62,6 +62,7 @@ def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]
         "completed_at": iso(state.completed_at),
         "consent_at": iso(state.consent_at),
         "livekit": _livekit(state),
+        "recording": {"status": state.recording.status},
         "proctoring": {"session_id": f"proctoring-{state.session_id}", "status": _proctoring_status(state)},
         "accommodations": {
             "time_multiplier": state.accommodations.time_multiplier,
@@ -75,6 +76,7 @@ def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]
         for i, q in enumerate(state.questions)
     ]
     view["proctoring"]["integrity"] = None
+    view["recording"] |= {"reason": state.recording.reason, "files": list(state.recording.files)}
     view["accommodations"]["sensitivity"] = state.accommodations.sensitivity
     view["placement"] = (
         {"actor": state.actor, "node": state.node, "epoch": state.epoch} if state.actor is not None else None
