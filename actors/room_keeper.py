@@ -123,9 +123,12 @@ class RoomKeeper:
     async def _compare(self, state: State, room: RoomInfo | None) -> None:
         session_id = state.session_id
         believed = {connection for source, connection in state.presence.here if source == "livekit"}
+        missing = any((session_id, connection) in self._missing for connection in believed)
         if room is None:
+            if await self._as_of_now(session_id, "open") is None:
+                return
             await self._livekit.open_room(session_id)  # it was removed, or LiveKit has forgotten it
-        elif room.participants == len(believed) and self._round % FULL_LOOK_EVERY:
+        elif room.participants == len(believed) and self._round % FULL_LOOK_EVERY and not missing:
             return
         there = set(await self._livekit.connections(session_id)) if room is not None else set[str]()
         for connection in there - believed:

@@ -33,6 +33,7 @@ from typing import Any, Literal, TypeVar
 import aiohttp
 import jwt
 from google.protobuf.json_format import Parse, ParseError
+from google.protobuf.message import DecodeError
 from livekit import api
 
 from orchestrator.errors import Retryable, Unauthorized
@@ -291,7 +292,7 @@ class LiveKit:
             raise refused
         try:
             event = Parse(body, api.WebhookEvent(), ignore_unknown_fields=True)
-        except ParseError:
+        except (ParseError, ValueError):
             log.warning("a signed webhook could not be read")
             event = api.WebhookEvent()
         name = ROOM_NAME.match(event.room.name or event.egress_info.room_name)
@@ -342,7 +343,7 @@ class LiveKit:
             raise
         except TimeoutError as error:
             raise LiveKitAway("LiveKit does not answer.", retry_after=5) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, DecodeError) as error:
             raise LiveKitAway("LiveKit cannot be reached.", cause=type(error).__name__, retry_after=5) from error
 
     def _client(self) -> api.LiveKitAPI:

@@ -42,7 +42,7 @@ from orchestrator.interview.commands import (
 from orchestrator.interview.decide import Event, Plan, activation, conflict, decide, plan
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
-from orchestrator.interview.presence import clock_goes_on
+from orchestrator.interview.presence import sign
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.interview.view import session_view
@@ -209,7 +209,7 @@ class Session:
         """
         await self.settle(now)
         await self._expire_if_overdue(now)
-        while back := clock_goes_on(self.state, max(now, self.state.at)):  # typing is a sign of the candidate
+        while back := sign(self.state, max(now, self.state.at)):  # typing is a sign of the candidate
             await self._append(back, now, "candidate", None)
         state = self.state
         if not 0 <= index < state.max_questions:

@@ -124,9 +124,11 @@ def decide(state: State, command: Command, caller: Caller, now: int, draft: Draf
         raise NotFound.session(state.session_id)
     now = max(now, state.at)
     events = _RULES[type(command)](state, command, caller, now, draft)
-    if isinstance(command, Answer | End) or caller.role == "candidate":
-        return [*presence.clock_goes_on(state, now), *events]
-    return events
+    if any(event["type"] == "clock_credited" and event["cause"] == presence.NETWORK for event in events):
+        return events
+    if isinstance(command, Answer) or caller.role == "candidate":
+        return [*presence.sign(state, now), *events]
+    return [*presence.clock_goes_on(state, now), *events] if isinstance(command, End) else events
 
 
 def allowed_actions(state: State) -> list[str]:

@@ -170,7 +170,7 @@ def _recording(state: State, event: dict[str, Any], at: int) -> State:
 
 
 def _room_closed(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, room=replace(state.room, mode="closed", since=at))
+    return replace(state, room=replace(state.room, closed=True))
 
 
 def _connected(state: State, event: dict[str, Any], at: int) -> State:
@@ -178,20 +178,22 @@ def _connected(state: State, event: dict[str, Any], at: int) -> State:
     source = "livekit" if event["type"] == "participant_joined" else "channel"
     # LiveKit has one connection of a participant at a time: a newer one takes the place of those we still believe in.
     kept = tuple(c for c in presence.here if c[0] == "channel" or source == "channel")
+    replaced = (*presence.replaced, *(c[1] for c in presence.here if c not in kept))[-REMEMBERED_CONNECTIONS:]
     here = (*kept, (source, event["connection"]))
-    presence = replace(presence, here=here, lost=False, noted=presence.noted + 1)
+    presence = replace(presence, here=here, replaced=replaced, lost=False, noted=presence.noted + 1)
     return replace(state, presence=presence, candidate_seen=state.candidate_seen or state.status == "in_progress")
 
 
 def _disconnected(state: State, event: dict[str, Any], at: int) -> State:
-    presence = state.presence
-    here = tuple(c for c in presence.here if c[1] != event["connection"])
+    presence, connection = state.presence, event["connection"]
+    here = tuple(c for c in presence.here if c[1] != connection)
     return replace(
         state,
         presence=Presence(
             here=here,
-            gone=(*presence.gone, event["connection"])[-REMEMBERED_CONNECTIONS:],
-            lost=not here and event["type"] in LOST,
+            gone=(*presence.gone, connection)[-REMEMBERED_CONNECTIONS:],
+            replaced=tuple(c for c in presence.replaced if c != connection),
+            lost=presence.lost if connection in presence.replaced else not here and event["type"] in LOST,
             stops=presence.stops,
             credit_ms=event.get("credit_ms", presence.credit_ms),
             noted=presence.noted + 1,
@@ -231,7 +233,7 @@ def _consent_given(state: State, event: dict[str, Any], at: int) -> State:
 
 
 def _candidate_seen(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, candidate_seen=True)
+    return replace(state, candidate_seen=True, presence=replace(state.presence, lost=False))
 
 
 def _link_renewed(state: State, event: dict[str, Any], at: int) -> State:

@@ -52,9 +52,10 @@ JOINED, LEFT, LOST = (frozenset(types) for types in zip(*EVENT_TYPES.values(), s
 
 
 def connected(state: State, command: NoteConnected, now: int) -> list[Event]:
-    """The candidate is there, unless that connection has been seen to end before."""
+    """The candidate is there, unless that connection has been seen to end before, or a newer one took its place."""
     presence = state.presence
-    known = (command.source, command.connection) in presence.here or command.connection in presence.gone
+    over = command.connection in presence.gone or command.connection in presence.replaced
+    known = (command.source, command.connection) in presence.here or over
     back = clock_goes_on(state, now)
     if known or state.status == "completed" or (presence.noted >= MAX_NOTED and not back):
         return []
@@ -77,6 +78,7 @@ def disconnected(state: State, command: NoteDisconnected, now: int, draft: Draft
     if lost:
         event["credit_ms"] = command.credit_ms
         alone = not [c for c in presence.here if c[1] != command.connection]
+        alone &= command.connection not in presence.replaced
         if alone and not state.paused:
             since = command.at - UNNOTICED_MS.get(command.reason, 0)
             typed_at = draft.at if draft is not None and state.open is not None else 0
@@ -91,6 +93,12 @@ def still_lost(state: State, now: int) -> list[Event]:
     return _clock_stops(state, now, state.presence.credit_ms, now) if state.presence.lost else []
 
 
+def sign(state: State, now: int) -> list[Event]:
+    """What a sign of the candidate comes to, beside what it is: the clock goes on, and they are not lost any more."""
+    goes_on = clock_goes_on(state, now)
+    return goes_on or ([{"type": "candidate_seen"}] if state.presence.lost else [])
+
+
 def clock_goes_on(state: State, now: int, *, back: bool = True) -> list[Event]:
     """The end of a stop at `now`, or earlier if its cap was reached earlier; [] if the clock does not stand.
 
@@ -99,7 +107,7 @@ def clock_goes_on(state: State, now: int, *, back: bool = True) -> list[Event]:
     question = state.open
     if question is None or question.lost_at is None:
         return []
-    until = max(question.lost_at, min(now, question.lost_at + question.lost_limit_ms))
+    until = max(question.lost_at, min(state.clock_time(now), question.lost_at + question.lost_limit_ms))
     return [
         {
             "type": "clock_credited",

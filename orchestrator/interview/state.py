@@ -97,10 +97,11 @@ class Room:
     could not be made or reached. `closed`: it is gone, after the end.
     """
 
-    mode: Literal["none", "deferred", "live", "fallback", "closed"] = "none"
+    mode: Literal["none", "deferred", "live", "fallback"] = "none"
     since: int = 0
     url: str | None = None
     reason: str | None = None
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """The candidate's connections: those that are there as (source, id), and ids of those that were, newest last.
+    """The candidate's connections: those that are there as (source, id), and ids of those that have ended, newest last,
+    and of those that a newer one has taken the place of, whose end is still to be told.
 
     `lost`: the last one went for a reason that is not the candidate's, and no sign was given since. `stops`: how often
     the clock stood still for it, `credit_ms`: for how long it may in all. `noted`: how many changes were noted.
@@ -123,6 +125,7 @@ class Presence:
 
     here: tuple[tuple[str, str], ...] = ()
     gone: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
     lost: bool = False
     stops: int = 0
     credit_ms: int = 0
@@ -245,7 +248,7 @@ class State:
         """What there is to do about the room, for sweeps: it is `wanted`, `later`, `open`, or `closing`."""
         mode = self.room.mode
         if self.status in ("completed", "deleted"):
-            return "closing" if mode in ("live", "fallback") else None
+            return "closing" if mode in ("live", "fallback") and not self.room.closed else None
         if mode == "live":
             return "open"
         later = mode == "deferred" or (mode == "none" and self.scheduled_at is not None)
@@ -311,7 +314,8 @@ def load_state(text: str) -> State:
     doc["recording"] = Recording(**recording | {"files": tuple(recording.get("files", ()))})
     presence = doc.get("presence", {})
     here = tuple((source, connection) for source, connection in presence.pop("here", ()))
-    doc["presence"] = Presence(here=here, gone=tuple(presence.pop("gone", ())), **presence)
+    gone, replaced = tuple(presence.pop("gone", ())), tuple(presence.pop("replaced", ()))
+    doc["presence"] = Presence(here=here, gone=gone, replaced=replaced, **presence)
     doc["commands"] = tuple((key, body_hash, at) for key, body_hash, at in doc["commands"])
     return State(**doc)
 

@@ -116,7 +116,7 @@ DEFERRED = "The room is made at the start, or with the first token; ask for one 
 def _livekit(state: State) -> dict[str, Any]:
     """The room, whether the candidate is in it, and where a token for it is to be had (none while there is no room)."""
     room, ended = state.room, state.status == "completed"
-    live = room.mode in ("live", "deferred", "closed")
+    live = room.mode in ("live", "deferred")
     return {
         "mode": "live" if live else "fallback",
         "url": room.url,
