@@ -132,7 +132,7 @@ class RoomKeeper:
             return
         there = set(await self._livekit.connections(session_id)) if room is not None else set[str]()
         for connection in there - believed:
-            await self._client.send(session_id, NoteConnected(connection), LIVEKIT)
+            await self._client.send(session_id, NoteConnected(connection, listed=True), LIVEKIT)
         for connection in believed:
             key = (session_id, connection)
             if connection in there:

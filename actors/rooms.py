@@ -97,7 +97,7 @@ class SessionRooms:
         if event.type == "participant_joined":
             return NoteConnected(event.connection)
         now = wall_ms()
-        at = min(now, max(event.at, now - WEBHOOK_AGE_MS))
+        at = event.at if now - WEBHOOK_AGE_MS < event.at <= now else now
         return NoteDisconnected(event.connection, event.reason, at, self._credit_ms)
 
     def close_soon(self, session_id: str) -> None:

@@ -338,7 +338,8 @@ class LiveKit:
                 raise LiveKitAway(
                     "LiveKit refuses our key or secret; this is a configuration error.", refused=True, retry_after=5
                 ) from error
-            if error.status >= 500 or error.code in ("bad_route", "resource_exhausted"):
+            elsewhere = error.status == 404 and error.code != api.TwirpErrorCode.NOT_FOUND
+            if error.status >= 500 or elsewhere or error.code == api.TwirpErrorCode.RESOURCE_EXHAUSTED:
                 raise LiveKitAway(f"LiveKit answers {error.status} ({error.code}).", retry_after=5) from error
             raise
         except TimeoutError as error:

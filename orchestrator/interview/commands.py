@@ -184,10 +184,14 @@ class NoteRoom:
 
 @dataclass(frozen=True, slots=True)
 class NoteConnected:
-    """The candidate has joined: `connection` is LiveKit's participant sid, or the id of a live channel."""
+    """The candidate has joined: `connection` is LiveKit's participant sid, or the id of a live channel.
+
+    `listed`: LiveKit has just said so when it was asked, so that it is no late news.
+    """
 
     connection: str
     source: Source = "livekit"
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

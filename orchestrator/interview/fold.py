@@ -178,7 +178,8 @@ def _connected(state: State, event: dict[str, Any], at: int) -> State:
     source = "livekit" if event["type"] == "participant_joined" else "channel"
     # LiveKit has one connection of a participant at a time: a newer one takes the place of those we still believe in.
     kept = tuple(c for c in presence.here if c[0] == "channel" or source == "channel")
-    replaced = (*presence.replaced, *(c[1] for c in presence.here if c not in kept))[-REMEMBERED_CONNECTIONS:]
+    before = (c for c in presence.replaced if c != event["connection"])
+    replaced = (*before, *(c[1] for c in presence.here if c not in kept))[-REMEMBERED_CONNECTIONS:]
     here = (*kept, (source, event["connection"]))
     presence = replace(presence, here=here, replaced=replaced, lost=False, noted=presence.noted + 1)
     return replace(state, presence=presence, candidate_seen=state.candidate_seen or state.status == "in_progress")
@@ -233,7 +234,8 @@ def _consent_given(state: State, event: dict[str, Any], at: int) -> State:
 
 
 def _candidate_seen(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, candidate_seen=True, presence=replace(state.presence, lost=False))
+    seen = state.candidate_seen or state.status == "in_progress"
+    return replace(state, candidate_seen=seen, presence=replace(state.presence, lost=False))
 
 
 def _link_renewed(state: State, event: dict[str, Any], at: int) -> State:

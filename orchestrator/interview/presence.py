@@ -54,7 +54,8 @@ JOINED, LEFT, LOST = (frozenset(types) for types in zip(*EVENT_TYPES.values(), s
 def connected(state: State, command: NoteConnected, now: int) -> list[Event]:
     """The candidate is there, unless that connection has been seen to end before, or a newer one took its place."""
     presence = state.presence
-    over = command.connection in presence.gone or command.connection in presence.replaced
+    replaced = command.connection in presence.replaced and not command.listed
+    over = command.connection in presence.gone or replaced
     known = (command.source, command.connection) in presence.here or over
     back = clock_goes_on(state, now)
     if known or state.status == "completed" or (presence.noted >= MAX_NOTED and not back):
