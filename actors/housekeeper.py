@@ -212,5 +212,7 @@ async def _each(work: Callable[[Any], Awaitable[Any]], items: Iterable[Any]) -> 
                 return
             except OrchestratorError as error:
                 log.debug("one of a sweep failed", extra={"reason": error.code})
+            except Exception:
+                log.exception("one of a sweep failed")
 
     await asyncio.gather(*map(one, items))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable
 
 from actors.client import InterviewClient
@@ -21,6 +22,7 @@ from actors.clock import wall_ms
 from actors.rooms import LIVEKIT
 from orchestrator.errors import OrchestratorError
 from orchestrator.interview.commands import NoteConnected, NoteDisconnected, NoteRoom
+from orchestrator.interview.presence import MAX_NOTED
 from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.livekit import LiveKitAway, RoomInfo
 
@@ -36,6 +38,12 @@ MISSING_MS = 15_000
 """How long LiveKit tries to deliver a webhook: one about a connection that is gone may be on the way until then."""
 FULL_LOOK_EVERY = 6
 """Rounds in which rooms with the expected number of participants are looked at all the same."""
+
+
+def _some(session_ids: list[str]) -> list[str]:
+    """A batch of them, not always the same: some may fail for long."""
+    return random.sample(session_ids, min(BATCH, len(session_ids)))
+
 
 Each = Callable[[Callable[[str], Awaitable[object]], Iterable[str]], Awaitable[None]]
 
@@ -58,7 +66,7 @@ class RoomKeeper:
     async def make(self) -> None:
         """Make the rooms that sessions want."""
         if self._can_be_used:
-            await self._each(self._make, await self._client.store.sessions_with_room("wanted", BATCH))
+            await self._each(self._make, _some(await self._client.store.sessions_with_room("wanted", ALL)))
 
     async def _make(self, session_id: str) -> None:
         if not self._can_be_used or await self._as_of_now(session_id, "wanted") is None:
@@ -70,7 +78,7 @@ class RoomKeeper:
     async def close(self) -> None:
         """Remove the rooms of sessions that have ended."""
         if self._can_be_used:
-            await self._each(self._close, await self._client.store.sessions_with_room("closing", BATCH))
+            await self._each(self._close, _some(await self._client.store.sessions_with_room("closing", ALL)))
 
     async def _close(self, session_id: str) -> None:
         state = await self._as_of_now(session_id, "closing")
@@ -107,31 +115,39 @@ class RoomKeeper:
         """Webhooks get lost: see who is there, and which rooms are nobody's."""
         if not self._livekit.configured:
             return
-        sessions = {s.session_id: load_state(s.state) for s in await self._client.store.open_rooms_in_progress(ALL)}
+        sessions = {s.session_id: s.state for s in await self._client.store.open_rooms_in_progress(ALL)}
         try:
             rooms = {room.session_id: room for room in await self._livekit.rooms()}
         except LiveKitAway:
             return
         self._round += 1
         self._missing = {key: at for key, at in self._missing.items() if key[0] in sessions}
-        await self._each(lambda s: self._compare(sessions[s], rooms.get(s)), sessions)
-        for session_id, state in sessions.items():
-            if state.recording.status == "wanted" and session_id in rooms and session_id not in self._recordings:
-                self._recordings[session_id] = asyncio.get_running_loop().create_task(self._record(session_id))
-        await self._each(lambda s: self._remove_stray(rooms[s]), rooms.keys() - sessions.keys())
+        await self._each(lambda s: self._compare(load_state(sessions[s]), rooms.get(s)), sessions)
+        if self._round % FULL_LOOK_EVERY == 1:
+            await self._remove_strays({s: room for s, room in rooms.items() if s not in sessions})
 
     async def _compare(self, state: State, room: RoomInfo | None) -> None:
         session_id = state.session_id
+        if state.recording.status == "wanted" and room is not None and session_id not in self._recordings:
+            self._recordings[session_id] = asyncio.get_running_loop().create_task(self._record(session_id))
         believed = {connection for source, connection in state.presence.here if source == "livekit"}
         missing = any((session_id, connection) in self._missing for connection in believed)
         if room is None:
             if await self._as_of_now(session_id, "open") is None:
                 return
             await self._livekit.open_room(session_id)  # it was removed, or LiveKit has forgotten it
-        elif room.participants == len(believed) and self._round % FULL_LOOK_EVERY and not missing:
+        elif (
+            # An observer in the place of a candidate who has gone does not publish.
+            room.participants == len(believed)
+            and room.publishers >= len(believed)
+            and self._round % FULL_LOOK_EVERY
+            and not missing
+        ):
             return
-        there = set(await self._livekit.connections(session_id)) if room is not None else set[str]()
-        for connection in there - believed:
+        there: set[str] = set()
+        if room is not None:
+            there = set(await self._livekit.connections(session_id, state.link_generation))
+        for connection in there - believed if state.presence.noted < MAX_NOTED else ():
             await self._client.send(session_id, NoteConnected(connection, listed=True), LIVEKIT)
         for connection in believed:
             key = (session_id, connection)
@@ -152,16 +168,21 @@ class RoomKeeper:
         finally:
             del self._recordings[session_id]
 
+    async def _remove_strays(self, rooms: dict[str, RoomInfo]) -> None:
+        """Remove rooms of sessions that have ended or are gone. One without our mark may be somebody else's."""
+        work = await self._client.store.room_work(list(rooms))
+        unsure = [s for s in rooms if s not in work or work[s] == ("completed", None)]
+        await self._each(lambda s: self._remove_stray(rooms[s]), unsure)
+
     async def _remove_stray(self, room: RoomInfo) -> None:
-        """Remove a room whose session has ended or is gone. One without our mark may be somebody else's."""
         store, session_id = self._client.store, room.session_id
         loaded = await store.load_without_draft(session_id)
         if loaded is not None:
             state = await self._client.read(session_id)
             stray = state.status == "completed" and state.room_work is None
         else:
-            old = wall_ms() - room.created_at > NEW_ROOM_MS
-            stray = (room.ours and old) or await store.is_deleted(session_id)
+            unused = room.participants == 0 and wall_ms() - room.created_at > NEW_ROOM_MS
+            stray = (room.ours and unused) or await store.is_deleted(session_id)
         if stray:
             log.info("stray room", extra={"session_id": session_id})
             await self._livekit.close_room(session_id)

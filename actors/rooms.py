@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from actors.clock import wall_ms
@@ -37,7 +38,7 @@ class SessionRooms:
         self._livekit = livekit
         self._sessions = sessions
         self._credit_ms = credit_ms
-        self._closing: set[asyncio.Task[bool]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def first(self, session_id: str, scheduled_at: int | None) -> Event | None:
         """What is to be written about the room of a session that is being created; None without LiveKit."""
@@ -63,8 +64,9 @@ class SessionRooms:
             await self._sessions.send(session_id, NoteRoom(room.mode, room.url, room.reason), LIVEKIT)
         if room.mode == "fallback":
             return room, None
-        make = self._livekit.observer_ticket if observer else self._livekit.candidate_ticket
-        return room, make(session_id)
+        if observer:
+            return room, self._livekit.observer_ticket(session_id)
+        return room, self._livekit.candidate_ticket(session_id, state.link_generation)
 
     async def note(self, event: RoomEvent) -> bool:
         """What LiveKit tells of a room becomes part of its session. False if it means nothing to us.
@@ -77,6 +79,11 @@ class SessionRooms:
             if event.recording is not None:
                 await self._sessions.send(event.session_id, event.recording, LIVEKIT, event.id or None)
                 return True
+            if event.connection is not None and event.type == "participant_joined":
+                state = await self._sessions.read(event.session_id)
+                if event.link != state.link_generation:
+                    self.put_out_soon(event.session_id)
+                    return False
             if event.connection is not None and event.type in ("participant_joined", "participant_left"):
                 reply = await self._sessions.send(event.session_id, self._command(event), LIVEKIT, event.id or None)
                 ended, noted = reply.session["status"] == "completed", True
@@ -100,9 +107,17 @@ class SessionRooms:
         at = event.at if now - WEBHOOK_AGE_MS < event.at <= now else now
         return NoteDisconnected(event.connection, event.reason, at, self._credit_ms)
 
+    def put_out_soon(self, session_id: str) -> None:
+        """Remove whoever is in the room as the candidate by a link that was replaced."""
+        if self._livekit.configured:
+            self._spawn(self._livekit.put_out(session_id))
+
     def close_soon(self, session_id: str) -> None:
         """Try once to remove the room; the Housekeeper removes what is left."""
         if self._livekit.configured:
-            task = asyncio.get_running_loop().create_task(self._livekit.close_room(session_id))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._spawn(self._livekit.close_room(session_id))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -24,6 +24,7 @@ import json
 import logging
 import re
 import secrets
+import time
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -56,11 +57,17 @@ EMPTY_SECONDS = 12 * 3600
 """A room that nobody has joined waits this long. (Making it again does not prolong it.)"""
 DEPARTURE_SECONDS = 900
 """A room that everybody has left waits this long: much longer than a clock stands still for a lost connection."""
-MAX_PARTICIPANTS = 20
+FAILURES = 3
+COOLING_SECONDS = 10.0
+"""After so many failed calls in a row nobody waits for so long, even if small questions are answered."""
+REFUSALS_SECONDS = 60.0
+MAX_PARTICIPANTS = 100
 """The candidate, a connection of theirs that is being replaced, and staff who watch."""
 CANDIDATE_SOURCES = ["camera", "microphone", "screen_share"]
 ROOM_NAME = re.compile(r"interview-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\Z")
 REFUSED = {"unauthenticated", "permission_denied"}
+LINK = "link"
+"""The attribute in a token that says of which candidate link it is, if not of the first."""
 
 warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)  # we say so ourselves, once
 
@@ -97,6 +104,7 @@ class RoomInfo:
     participants: int
     ours: bool
     created_at: int
+    publishers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,7 @@ class RoomEvent:
     """A verified webhook. `session_id` is None for a room that is no interview's; `at` is in ms, to the second.
 
     `connection` is the participant's sid if it is about the interview's candidate, else None; `recording` is set if it
-    is about one.
+    is about one. `link`: by which of the candidate's links they got their token.
     """
 
     id: str
@@ -113,6 +121,7 @@ class RoomEvent:
     connection: str | None
     reason: str
     at: int
+    link: int = 1
     recording: NoteRecording | None = None
 
 
@@ -132,6 +141,9 @@ class LiveKit:
         self._mark = hmac.digest(secret, b"livekit-room", hashlib.sha256).hex()[:16]
         self._api: api.LiveKitAPI | None = None
         self._probing: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._cooling_until = 0.0
+        self._refusal_said_at: float | None = None
 
     def start(self) -> None:
         """See in the background whether LiveKit can be used, so that the first interview need not find out."""
@@ -193,17 +205,29 @@ class LiveKit:
             name = ROOM_NAME.match(room.name)
             if name is not None:
                 ours = _mark_of(room.metadata) == self._mark
-                rooms.append(RoomInfo(name[1], room.num_participants, ours, room.creation_time * 1000))
+                at = room.creation_time * 1000
+                rooms.append(RoomInfo(name[1], room.num_participants, ours, at, room.num_publishers))
         return rooms
 
-    async def connections(self, session_id: str) -> list[str]:
-        """The sids under which the candidate is in the room; none if there is no room. Raises LiveKitAway."""
+    async def put_out(self, session_id: str) -> None:
+        """Remove the candidate from the room: whoever it is came in by a link that was replaced."""
+        request = api.RoomParticipantIdentity(room=room_name(session_id), identity=participant_name(session_id))
+        with contextlib.suppress(LiveKitAway):
+            await self._ask(lambda livekit: livekit.room.remove_participant(request))
+
+    async def connections(self, session_id: str, link: int = 1) -> list[str]:
+        """The sids under which the candidate is in the room, by this link; none if there is no room.
+
+        Raises LiveKitAway.
+        """
         request = api.ListParticipantsRequest(room=room_name(session_id))
         found = await self._ask(lambda livekit: livekit.room.list_participants(request))
         return [
             participant.sid
             for participant in (found.participants if found is not None else [])
-            if _is_candidate(participant, session_id) and participant.state == api.ParticipantInfo.State.ACTIVE
+            if _is_candidate(participant, session_id)
+            and participant.state == api.ParticipantInfo.State.ACTIVE
+            and _link(participant) == link
         ]
 
     # Recordings
@@ -234,19 +258,19 @@ class LiveKit:
                 started = await egress.start_participant_egress(request)
         except api.TwirpError as error:
             return NoteRecording("failed", reason=f"LiveKit cannot record: {error.message or error.code}.")
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            return NoteRecording("failed", reason=f"LiveKit's egress does not answer ({type(error).__name__}).")
+        except Exception as error:  # whatever it is, the interview goes on
+            return NoteRecording("failed", reason=f"LiveKit's egress cannot be used ({type(error).__name__}).")
         return NoteRecording("active", started.egress_id)
 
     async def stop_recording(self, egress_id: str) -> None:
         """Ask for the end of a recording; that of its room ends it too."""
-        with contextlib.suppress(api.TwirpError, aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        with contextlib.suppress(Exception):
             async with asyncio.timeout(2 * CALL_SECONDS):
                 await self._client().egress.stop_egress(api.StopEgressRequest(egress_id=egress_id))
 
     # Tokens
 
-    def candidate_ticket(self, session_id: str) -> Ticket:
+    def candidate_ticket(self, session_id: str, link: int = 1) -> Ticket:
         """A token for the session's candidate: camera, microphone and screen, for that room alone, for one hour."""
         grants = api.VideoGrants(
             room_join=True,
@@ -256,7 +280,7 @@ class LiveKit:
             can_publish_data=True,
             can_publish_sources=CANDIDATE_SOURCES,
         )
-        return self._ticket(participant_name(session_id), grants)
+        return self._ticket(participant_name(session_id), grants, {LINK: str(link)} if link > 1 else None)
 
     def observer_ticket(self, session_id: str) -> Ticket:
         """A token for staff: hidden, and to look and listen only."""
@@ -270,8 +294,10 @@ class LiveKit:
         )
         return self._ticket(f"observer-{secrets.token_hex(8)}", grants)
 
-    def _ticket(self, identity: str, grants: api.VideoGrants) -> Ticket:
+    def _ticket(self, identity: str, grants: api.VideoGrants, attributes: dict[str, str] | None = None) -> Ticket:
         access = api.AccessToken(self._key, self._secret).with_identity(identity).with_ttl(TOKEN_TTL)
+        if attributes:
+            access = access.with_attributes(attributes)
         token = access.with_grants(grants).to_jwt()
         expires = jwt.decode(token, options={"verify_signature": False})["exp"]
         return Ticket(identity, token, int(expires) * 1000)
@@ -286,9 +312,11 @@ class LiveKit:
         try:
             claims = api.TokenVerifier(self._key, self._secret).verify(authorization.removeprefix("Bearer ").strip())
             signed = base64.b64decode(claims.sha256 or "", validate=True)
-        except (jwt.PyJWTError, binascii.Error, ValueError, TypeError, AttributeError):
+        except (jwt.PyJWTError, binascii.Error, ValueError, TypeError, AttributeError) as error:
+            self._say_refused(type(error).__name__)
             raise refused from None
         if not hmac.compare_digest(signed, hashlib.sha256(body).digest()):
+            self._say_refused("the signature is over another body")
             raise refused
         try:
             event = Parse(body, api.WebhookEvent(), ignore_unknown_fields=True)
@@ -305,8 +333,19 @@ class LiveKit:
             connection=event.participant.sid if known and event.participant.sid else None,
             reason=_reason(event.participant),
             at=event.created_at * 1000,
+            link=_link(event.participant),
             recording=_recording(event.egress_info) if event.event.startswith("egress_") else None,
         )
+
+    def _say_refused(self, reason: str) -> None:
+        """LiveKit does not send again what we refuse, so a wrong webhook.api_key there must not go unnoticed."""
+        now = time.monotonic()
+        if self._refusal_said_at is None or now - self._refusal_said_at > REFUSALS_SECONDS:
+            self._refusal_said_at = now
+            log.warning(
+                "a webhook was refused; is LiveKit's webhook.api_key our key?",
+                extra={"reason": reason},
+            )
 
     # Calls, and what their failures mean
 
@@ -324,10 +363,16 @@ class LiveKit:
         if self.away is not None:
             raise LiveKitAway(self.away, retry_after=5)
         try:
-            return await self._call_now(what)
-        except LiveKitAway:
+            result = await self._call_now(what)
+        except LiveKitAway as error:
+            self._failures += 1
+            if self._failures >= FAILURES and self.away is None:
+                self._cooling_until = asyncio.get_running_loop().time() + COOLING_SECONDS
+                self._is_away(error)
             self._probe_soon()
             raise
+        self._failures = 0
+        return result
 
     async def _call_now(self, what: Callable[[api.LiveKitAPI], Awaitable[T]]) -> T:
         try:
@@ -346,6 +391,8 @@ class LiveKit:
             raise LiveKitAway("LiveKit does not answer.", retry_after=5) from error
         except (aiohttp.ClientError, OSError, ValueError, DecodeError) as error:
             raise LiveKitAway("LiveKit cannot be reached.", cause=type(error).__name__, retry_after=5) from error
+        except Exception as error:  # the SDK stumbles over answers of what is no LiveKit
+            raise LiveKitAway("LiveKit cannot be used.", cause=type(error).__name__, retry_after=5) from error
 
     def _client(self) -> api.LiveKitAPI:
         if self._api is None:
@@ -367,11 +414,9 @@ class LiveKit:
                 self._is_away(error)
             except api.TwirpError as error:
                 self._is_away(LiveKitAway(f"LiveKit answers {error.status} ({error.code})."))
-            except Exception as error:
-                log.exception("the probe failed")
-                self._is_away(LiveKitAway(f"LiveKit cannot be used ({type(error).__name__})."))
             else:
-                break
+                if asyncio.get_running_loop().time() >= self._cooling_until:
+                    break
             await asyncio.sleep(pause)
             pause = next(pauses, pause)
         if self.away is not None:
@@ -405,6 +450,11 @@ def _mark_of(metadata: str) -> str | None:
 def _is_candidate(participant: api.ParticipantInfo, session_id: str) -> bool:
     standard = participant.kind == api.ParticipantInfo.Kind.STANDARD
     return standard and participant.identity == participant_name(session_id)
+
+
+def _link(participant: api.ParticipantInfo) -> int:
+    text = participant.attributes.get(LINK, "1")
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
 def _recording(egress: api.EgressInfo) -> NoteRecording:

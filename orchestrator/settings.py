@@ -72,6 +72,9 @@ class Settings(BaseSettings):
             "LIVEKIT_API_KEY": self.livekit_api_key,
             "LIVEKIT_API_SECRET": self.livekit_api_secret,
         }
+        for name, url in (("LIVEKIT_URL", self.livekit_url), ("INTERVIEW_LIVEKIT_PUBLIC_URL", self.livekit_public_url)):
+            if url and "@" in url:
+                return f"{name} is shown to candidates; it must not hold a name or password."
         missing = [name for name, value in parts.items() if not value]
         if len(missing) in (0, len(parts)):
             return None

@@ -51,7 +51,7 @@ async def create(body: schemas.CreateBody, request: Request, client: Client, cal
     return session_answer(
         reply,
         session_id=session_id,
-        livekit=_livekit(reply.session, client),
+        livekit=_livekit(reply.session, client, generation),
         proctoring={"session_id": proctoring["session_id"], "status": proctoring["status"]},
         candidate_token=token,
         links=_links(request, session_id, token),
@@ -223,6 +223,7 @@ async def link(
 ) -> Response:
     """A new candidate link; older ones stop working."""
     reply = await client.send(session_id, commands.NewLink(), caller, key, version)
+    client.rooms.put_out_soon(session_id)
     state = await client.read(session_id)
     token = candidate_token(client.store.secret, session_id, state.link_generation)
     return session_answer(reply, candidate_token=token, links=_links(request, session_id, token))
@@ -277,12 +278,12 @@ async def _bank_questions(client: InterviewClient, job_id: str) -> tuple[command
     )
 
 
-def _livekit(session: dict[str, Any], client: InterviewClient) -> dict[str, Any]:
+def _livekit(session: dict[str, Any], client: InterviewClient, link: int) -> dict[str, Any]:
     """What create answers: the room, and the first token if the room is there and will be needed."""
     session_id, seen = session["session_id"], session["livekit"]
     room = RoomState(seen["mode"], seen["url"], seen["reason"])
     needed = room.mode == "live" and room.reason is None and session["status"] != "completed"
-    ticket = client.livekit.candidate_ticket(session_id) if needed and client.livekit.configured else None
+    ticket = client.livekit.candidate_ticket(session_id, link) if needed and client.livekit.configured else None
     return _joining(session_id, room, participant_name(session_id), ticket)
 
 

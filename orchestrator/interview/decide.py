@@ -165,7 +165,8 @@ def _start(state: State, command: Start, caller: Caller, now: int, draft: Draft 
         return []
     if state.status == "completed":
         raise conflict(state, "The interview has ended; it cannot be started again.")
-    return [{"type": "started"}, _opened(state, 0)]
+    waits = presence.still_lost(state, now) if caller.role != "candidate" else []
+    return [{"type": "started"}, _opened(state, 0), *waits]
 
 
 def _answer(state: State, command: Answer, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
@@ -292,7 +293,9 @@ def _activate(state: State, command: Activate, caller: Caller, now: int, draft: 
         reason = f"{state.fruitless_activations} activations in a row came to nothing"
         return [_parked(reason, silent_since)]
     known_alive = state.at if state.parked_since is None else min(state.at, state.parked_since)
-    return [_activated(state, command), *_credited(state, max(silent_since, known_alive), now, command.cause)]
+    credited = _credited(state, max(silent_since, known_alive), now, command.cause)
+    waits = presence.still_lost(state, now) if state.parked is not None and not state.paused else []
+    return [_activated(state, command), *credited, *waits]
 
 
 def activation(state: State, command: Activate) -> Event:

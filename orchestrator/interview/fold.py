@@ -156,7 +156,8 @@ def _clock_stopped(state: State, event: dict[str, Any], at: int) -> State:
     if state.open is None:
         return state
     question = replace(state.open, lost_at=event["since"], lost_limit_ms=event["limit_ms"])
-    return replace(state, open=question, presence=replace(state.presence, stops=state.presence.stops + 1))
+    stops = state.presence.stops + (0 if event.get("again") else 1)
+    return replace(state, open=question, presence=replace(state.presence, stops=stops))
 
 
 def _livekit(state: State, event: dict[str, Any], at: int) -> State:

@@ -21,7 +21,7 @@ Event = dict[str, Any]
 NETWORK = "network"
 """The cause in the ledger."""
 MAX_STOPS = 3
-MAX_NOTED = 500
+MAX_NOTED = 200
 """Changes beyond it are no longer entered, except where a clock depends on it: a client may come and go for ever."""
 
 NOT_THE_CANDIDATES_DOING = frozenset(
@@ -86,12 +86,22 @@ def disconnected(state: State, command: NoteDisconnected, now: int, draft: Draft
             events += _clock_stops(state, max(since, typed_at), command.credit_ms, now)
     if command.reason == SECOND_DEVICE:
         events.append({"type": "proctoring_event", "event": "second_device", "source": command.source})
-    return [] if presence.noted >= MAX_NOTED and len(events) == 1 else events
+    matters = any(e["type"] == "clock_stopped" for e in events)
+    return events if matters or presence.noted < MAX_NOTED else []
 
 
 def still_lost(state: State, now: int) -> list[Event]:
-    """The clock was paused and would go on now: it stands on while the connection is lost."""
-    return _clock_stops(state, now, state.presence.credit_ms, now) if state.presence.lost else []
+    """The clock would begin to run, or go on, at `now`: it stands while the connection is lost.
+
+    That is the same loss, so it does not count as another time.
+    """
+    if not state.presence.lost:
+        return []
+    question = state.open
+    if question is not None and (question.lost_at is not None or question.remaining_ms(state.clock_time(now)) <= 0):
+        return []
+    limit = _limit_ms(state, state.presence.credit_ms)
+    return [{**_stopped(now, limit), "again": True}] if limit > 0 else []
 
 
 def sign(state: State, now: int) -> list[Event]:
@@ -126,7 +136,13 @@ def _clock_stops(state: State, since: int, credit_ms: int, now: int) -> list[Eve
     if question is None or question.lost_at is not None or state.parked is not None or presence.stops >= MAX_STOPS:
         return []
     since = min(now, max(since, question.opened_at, state.clock_settled_at))
-    limit = credit_ms - sum(line.ms for line in state.ledger if line.cause == NETWORK)
-    if limit <= 0 or question.remaining_ms(since) <= 0:
-        return []
-    return [{"type": "clock_stopped", "cause": NETWORK, "since": since, "limit_ms": limit}]
+    limit = _limit_ms(state, credit_ms)
+    return [_stopped(since, limit)] if limit > 0 and question.remaining_ms(since) > 0 else []
+
+
+def _limit_ms(state: State, credit_ms: int) -> int:
+    return credit_ms - sum(line.ms for line in state.ledger if line.cause == NETWORK)
+
+
+def _stopped(since: int, limit_ms: int) -> Event:
+    return {"type": "clock_stopped", "cause": NETWORK, "since": since, "limit_ms": limit_ms}

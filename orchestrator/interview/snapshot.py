@@ -31,9 +31,9 @@ class Snapshot:
     scheduled_at: int | None
     end_reason: str | None
     duration: int | None
-    room: str | None
     state: str
     """JSON text; only the interview package reads it."""
+    room: str | None = None  # new fields come last, with a default: processes of two versions may meet
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,8 +251,8 @@ class State:
             return "closing" if mode in ("live", "fallback") and not self.room.closed else None
         if mode == "live":
             return "open"
-        later = mode == "deferred" or (mode == "none" and self.scheduled_at is not None)
-        return "later" if later and self.status == "initialized" else "wanted"
+        later = mode in ("deferred", "none") and self.status == "initialized"
+        return "later" if later else "wanted"
 
     def limit_ms(self, index: int) -> int:
         """The time limit of a question after the multiplier, in ms."""
@@ -317,7 +317,7 @@ def load_state(text: str) -> State:
     gone, replaced = tuple(presence.pop("gone", ())), tuple(presence.pop("replaced", ()))
     doc["presence"] = Presence(here=here, gone=gone, replaced=replaced, **presence)
     doc["commands"] = tuple((key, body_hash, at) for key, body_hash, at in doc["commands"])
-    return State(**doc)
+    return State(**{name: value for name, value in doc.items() if name in State.__dataclass_fields__})
 
 
 def with_command(state: State, key: str, body_hash: str, at: int) -> State:

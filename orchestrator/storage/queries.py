@@ -83,6 +83,13 @@ class SnapshotQueries:
             found = await self._db.snapshots.find({"room": work}, {"room": 1}).limit(limit).to_list(None)
         return [document["_id"] for document in found]
 
+    async def room_work(self, session_ids: list[str]) -> dict[str, tuple[str, str | None]]:
+        """The status of these sessions and what there is to do about their rooms; unknown ones are left out."""
+        fields = {"status": 1, "room": 1}
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"_id": {"$in": session_ids}}, fields).to_list(None)
+        return {document["_id"]: (document["status"], document.get("room")) for document in found}
+
     async def open_rooms_in_progress(self, limit: int) -> list[Snapshot]:
         """Sessions in progress whose LiveKit room is open."""
         async with guarded(max(self._timeout, 5.0), writing=False):

@@ -217,6 +217,21 @@ async def test_an_observer_is_not_seen_and_an_old_token_lets_nobody_back_in(worl
         await intruder.kill()
 
 
+async def test_a_new_link_puts_out_who_came_in_with_the_old_one(world: World, candidate: Candidate) -> None:
+    old = (await candidate.create(**LONG))["livekit"]
+    await candidate.start()
+    async with guest(old["url"], old["token"], namespace=world.namespace) as stranger:
+        await happened(candidate, "participant_joined", 5, connection=await stranger.connected())
+        await candidate.post("link")
+        assert (await stranger.event("disconnected"))["reason"] == "PARTICIPANT_REMOVED"
+    async with guest(old["url"], old["token"], namespace=world.namespace) as stranger:
+        assert (await stranger.event("disconnected"))["reason"] == "PARTICIPANT_REMOVED"
+    new = (await candidate.post("token"))["livekit"]
+    async with guest(new["url"], new["token"], namespace=world.namespace) as client:
+        await happened(candidate, "participant_joined", 5, connection=await client.connected())
+    assert [e["type"] for e in await candidate.events()].count("participant_joined") == 2
+
+
 async def test_a_second_device_takes_over(world: World, candidate: Candidate) -> None:
     room = (await candidate.create(**LONG))["livekit"]
     await candidate.start()

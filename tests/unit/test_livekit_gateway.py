@@ -352,6 +352,9 @@ class Server:
             "bad_route": lambda: self._error(404, "bad_route"),
             "429": lambda: self._error(429, "resource_exhausted"),
             "200 html": lambda: web.Response(text="<!doctype html><html>Welcome</html>", content_type="text/html"),
+            "404 list": lambda: web.json_response(["x"], status=404),
+            "503 null": lambda: web.json_response(None, status=503),
+            "half": lambda: self._answer(method) if method == "ListRooms" else self._error(500, "internal"),
             "invalid": lambda: self._error(400, "invalid_argument"),
         }
         return answers[self.mode]() if self.mode in answers else self._answer(method)
@@ -547,7 +550,7 @@ async def test_a_key_that_is_accepted_again_is_a_problem_no_more() -> None:
         assert client.problem is None and client.status == "ok"
 
 
-@pytest.mark.parametrize("mode", ["404 html", "200 html"])
+@pytest.mark.parametrize("mode", ["404 html", "200 html", "404 list", "503 null"])
 async def test_an_address_where_something_else_lives(mode: str) -> None:
     async with world() as (server, client):
         server.mode = mode
@@ -560,6 +563,44 @@ async def test_an_address_where_something_else_lives(mode: str) -> None:
         server.mode = "ok"
         await until_back(client)
         assert (await client.open_room(SESSION)).mode == "live"
+
+
+async def test_small_questions_are_answered_but_no_room_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(livekit, "COOLING_SECONDS", 0.3)
+    async with world() as (server, client):
+        server.mode = "half"
+        for _ in range(livekit.FAILURES):
+            assert client.away is None
+            await client.open_room(SESSION)
+            await asyncio.sleep(0.05)
+        assert client.away is not None and server.count("CreateRoom") == livekit.FAILURES
+        await client.open_room(SESSION)
+        assert server.count("CreateRoom") == livekit.FAILURES, "nobody waits for it"
+        await until_back(client)
+        await client.open_room(SESSION)
+        await until_away(client)
+        server.mode = "ok"
+        await until_back(client)
+        assert (await client.open_room(SESSION)).mode == "live"
+
+
+def test_a_token_of_a_newer_link_says_so_and_webhooks_tell_it() -> None:
+    ticket = gateway().candidate_ticket(SESSION, 3)
+    assert jwt.decode(ticket.token, options={"verify_signature": False})["attributes"] == {"link": "3"}
+    assert received(webhook()).link == 1
+    assert received(webhook(participant={"attributes": {"link": "3"}})).link == 3
+    assert received(webhook(participant={"attributes": {"link": "x"}})).link == 0
+
+
+async def test_who_came_in_by_an_older_link_is_not_the_candidate() -> None:
+    async with world() as (server, client):
+        for sid, link in (("PA_1", None), ("PA_2", "2")):
+            one = lk.ParticipantInfo(sid=sid, identity=IDENTITY, state=lk.ParticipantInfo.State.ACTIVE)
+            if link:
+                one.attributes["link"] = link
+            server.participants.append(one)
+        assert await client.connections(SESSION) == ["PA_1"]
+        assert await client.connections(SESSION, 2) == ["PA_2"]
 
 
 async def test_a_room_that_cannot_be_made_says_nothing_about_livekit() -> None:

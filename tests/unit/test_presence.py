@@ -284,7 +284,7 @@ def test_before_the_start_and_after_the_end_nothing_stops() -> None:
     call = Call()
     assert call.join(0) == ["participant_joined"]
     assert call.leave(1) == ["connection_lost"]
-    call.started(2)
+    call.do(c.Start(), 2, CANDIDATE)
     assert call.remaining(12) == 110
     call.do(c.End(), 20)
     assert call.join(21, "PA_2") == [] and call.leave(22, connection="PA_2") == []
@@ -423,6 +423,41 @@ def test_a_client_that_comes_and_goes_for_ever_is_noted_only_so_often() -> None:
     assert call.remaining(30) == 100
 
 
+def test_staff_who_start_while_the_candidate_is_lost_start_no_clock() -> None:
+    call = Call()
+    call.join(0)
+    call.leave(1)
+    assert call.do(c.Start(), 5) == ["started", "question_opened", "clock_stopped"]
+    assert call.remaining(20) == 120
+    call.join(30, "PA_2")
+    assert call.remaining(40) == 110 and call.state.presence.stops == 0
+
+
+def test_a_candidate_lost_while_parked_is_waited_for_when_it_goes_on() -> None:
+    call = Call().started()
+    call.join(0)
+    call.do(c.Park("x", T0 + 30_000), 40)
+    assert call.leave(50) == ["connection_lost"]
+    assert call.do(c.Activate("a2", "n", "retry", retry=True), 90)[-1] == "clock_stopped"
+    assert call.remaining(110) == 90
+    call.join(120, "PA_2")
+    assert call.remaining(130) == 80
+
+
+def test_a_second_device_over_and_over_is_noted_only_so_often() -> None:
+    call = Call().started()
+    noted = 0
+    for n in range(2 * MAX_NOTED):
+        call.join(n / 100, f"PA_{n}")
+        noted += len(call.leave(n / 100, "duplicate_identity", f"PA_{n}"))
+    assert noted <= MAX_NOTED
+
+
+def test_a_state_of_tomorrow_can_be_read() -> None:
+    text = dump_state(Call().started().state)
+    assert load_state(text.replace("{", '{"tomorrow": 1, ', 1)) == load_state(text)
+
+
 # Pauses
 
 
@@ -434,7 +469,7 @@ def test_a_pause_ends_a_stop_and_resuming_stops_again_while_the_candidate_is_los
     assert call.view(100)["status_detail"] == "connection_lost"
     call.join(130, "PA_2")
     assert call.remaining(130) == 110 and call.state.paused_total_ms == 70_000
-    assert call.ledger() == [("network", 20), ("network", 30)] and call.state.presence.stops == 2
+    assert call.ledger() == [("network", 20), ("network", 30)] and call.state.presence.stops == 1
 
 
 def test_what_is_stopped_after_a_pause_is_counted_to_the_cap() -> None:
@@ -708,7 +743,7 @@ def test_an_interview_that_never_had_a_room_has_none_to_close() -> None:
 
 def test_what_there_is_to_do_about_a_room() -> None:
     call = Call()
-    assert call.state.room_work == "wanted"
+    assert call.state.room_work == "later"
     call.do(c.NoteRoom("live", "ws://x"), 1, LIVEKIT)
     assert call.state.room_work == "open"
     call.do(c.NoteRoom("fallback", reason="away"), 2, LIVEKIT)

@@ -508,11 +508,12 @@ class FakeLiveKit:
     async def rooms(self) -> list[RoomInfo]:
         self._check()
         return [
-            RoomInfo(s, len(there) + self.others.get(s, 0), s not in self.foreign, self.made_at.get(s, T0))
+            RoomInfo(s, len(there) + self.others.get(s, 0), s not in self.foreign, self.made_at.get(s, T0), len(there))
             for s, there in self.there.items()
         ]
 
-    async def connections(self, session_id: str) -> list[str]:
+    async def connections(self, session_id: str, link: int) -> list[str]:
+        assert link == 1
         self.looked.append(session_id)
         self._check()
         if session_id in self.broken:
@@ -536,6 +537,10 @@ class KeptStore:
     async def open_rooms_in_progress(self, limit: int) -> list[Snapshot]:
         self.reads += 1
         return [s for s in self.snapshots.values() if s.room == "open" and s.status == "in_progress"][:limit]
+
+    async def room_work(self, session_ids: list[str]) -> dict[str, tuple[str, str | None]]:
+        self.reads += 1
+        return {s.session_id: (s.status, s.room) for s in self.snapshots.values() if s.session_id in session_ids}
 
     async def save_snapshot(self, snapshot: Snapshot) -> bool:
         old = self.snapshots.get(snapshot.session_id)
@@ -624,12 +629,13 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Keeping:
 async def test_rooms_that_are_wanted_are_made(keeping: Keeping) -> None:
     for n in range(3):
         await keeping.add(f"s{n}", live=False, started=n == 1)
+    await keeping.do("s2", c.NoteRoom("fallback", reason="away"))
     await keeping.keeper.make()
-    assert keeping.livekit.opened == ["s0", "s1", "s2"]
-    assert {state.room.mode for state in keeping.states.values()} == {"live"}
-    assert keeping.states["s0"].room.url == URL
+    assert sorted(keeping.livekit.opened) == ["s1", "s2"]
+    assert [keeping.states[s].room.mode for s in ("s0", "s1", "s2")] == ["none", "live", "live"]
+    assert keeping.states["s1"].room.url == URL
     await keeping.keeper.make()
-    assert len(keeping.livekit.opened) == 3, "once"
+    assert len(keeping.livekit.opened) == 2, "once"
 
 
 async def test_rooms_of_later_are_made_at_the_start(keeping: Keeping) -> None:
@@ -643,7 +649,7 @@ async def test_rooms_of_later_are_made_at_the_start(keeping: Keeping) -> None:
 
 async def test_a_room_that_cannot_be_made_is_tried_again_and_stops_no_other(keeping: Keeping) -> None:
     for name in ("s1", "s2", "s3", "s4"):
-        await keeping.add(name, live=False)
+        await keeping.add(name, live=False, started=True)
     keeping.livekit.broken.add("s1")
     keeping.failing.add("s2")
     del keeping.states["s3"]
@@ -667,7 +673,7 @@ async def test_while_livekit_is_away_nothing_is_made_or_removed(keeping: Keeping
 
 
 async def test_a_wanted_room_that_is_there_by_now_only_brings_the_snapshot_up_to_date(keeping: Keeping) -> None:
-    await keeping.add("s1", live=False)
+    await keeping.add("s1", live=False, started=True)
     keeping.behind = True
     await keeping.do("s1", c.NoteRoom("live", URL))
     assert keeping.store.snapshots["s1"].room == "wanted"
@@ -909,7 +915,13 @@ async def test_strays_are_removed_if_they_are_ours(keeping: Keeping) -> None:
     await keeping.look(1)
     assert sorted(livekit.closed) == ["deleted", "deleted and foreign", "ended", "unknown"]
     assert {"s1", "waiting", "closing", "just made", "foreign", "without"} == livekit.there.keys()
-    await keeping.look(NEW_ROOM_MS / 1000)
+    livekit.others["just made"] = 1
+    for _ in range(FULL_LOOK_EVERY):
+        await keeping.look(NEW_ROOM_MS / 1000)
+    assert livekit.closed[-1] != "just made", "somebody is in it"
+    livekit.others.clear()
+    for _ in range(FULL_LOOK_EVERY):
+        await keeping.look()
     assert livekit.closed[-1] == "just made"
 
 
@@ -919,7 +931,8 @@ async def test_a_stray_that_cannot_be_removed_is_tried_again(keeping: Keeping) -
     await keeping.look(NEW_ROOM_MS)
     assert keeping.livekit.there.keys() == {"a"}
     keeping.livekit.broken.clear()
-    await keeping.look()
+    for _ in range(FULL_LOOK_EVERY):
+        await keeping.look()
     assert keeping.livekit.there == {}
 
 
