@@ -26,6 +26,7 @@ STATUS: dict[type[errors.OrchestratorError], int] = {
     errors.StateConflict: 409,
     errors.StaleVersion: 412,
     errors.TooLarge: 413,
+    errors.NotAnImage: 415,
     errors.CommandIdReused: 422,
     errors.Retryable: 503,
 }

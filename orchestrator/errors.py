@@ -9,6 +9,8 @@
     ├── Unauthorized          no key or token, or one that is not ours
     ├── Forbidden             the key or token is right, but not for this call
     ├── TooLarge              a body is over its limit
+    ├── NotAnImage            the bytes are no JPEG, PNG or WebP
+    ├── UnusableTemplate      what is known of a face is damaged, or of another engine or version
     └── Retryable             nothing is wrong with the request; carries retry_after
         ├── Unavailable       a part of the system is away; the command was not executed
         │   └── ClusterFull   no place for one more live interview
@@ -93,6 +95,18 @@ class Forbidden(OrchestratorError):
 
 class TooLarge(OrchestratorError):
     code = "too_large"
+
+
+class NotAnImage(OrchestratorError):
+    """The bytes are no JPEG, PNG or WebP."""
+
+    code = "not_an_image"
+
+
+class UnusableTemplate(OrchestratorError):
+    """The template is damaged, or from another engine or version: a new reference picture is needed."""
+
+    code = "unusable_template"
 
 
 class Retryable(OrchestratorError):
