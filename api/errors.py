@@ -27,6 +27,7 @@ STATUS: dict[type[errors.OrchestratorError], int] = {
     errors.StaleVersion: 412,
     errors.TooLarge: 413,
     errors.NotAnImage: 415,
+    errors.UnusableTemplate: 409,
     errors.CommandIdReused: 422,
     errors.Retryable: 503,
 }
