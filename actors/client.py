@@ -80,7 +80,7 @@ class InterviewClient:
         self.settings = settings
         self.store = store
         self.livekit = LiveKit(settings, store.secret)
-        self.rooms = SessionRooms(self.livekit, self, round(settings.network_credit_seconds * 1000))
+        self.rooms = SessionRooms(self.livekit, self, settings.network_credit_ms)
         self._holders: dict[str, tuple[str, Any]] = {}
         self._registry: Any = None
         self._tasks: set[asyncio.Task[Any]] = set()

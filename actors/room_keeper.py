@@ -22,7 +22,6 @@ from actors.clock import wall_ms
 from actors.rooms import LIVEKIT
 from orchestrator.errors import OrchestratorError
 from orchestrator.interview.commands import NoteConnected, NoteDisconnected, NoteRoom
-from orchestrator.interview.presence import MAX_NOTED
 from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.livekit import LiveKitAway, RoomInfo
 
@@ -147,7 +146,7 @@ class RoomKeeper:
         there: set[str] = set()
         if room is not None:
             there = set(await self._livekit.connections(session_id, state.link_generation))
-        for connection in there - believed if state.presence.noted < MAX_NOTED else ():
+        for connection in there - believed if state.presence.takes_more else ():
             await self._client.send(session_id, NoteConnected(connection, listed=True), LIVEKIT)
         for connection in believed:
             key = (session_id, connection)
@@ -155,8 +154,7 @@ class RoomKeeper:
                 self._missing.pop(key, None)
             elif wall_ms() - self._missing.setdefault(key, wall_ms()) > MISSING_MS:
                 since = self._missing.pop(key)
-                credit_ms = round(self._client.settings.network_credit_seconds * 1000)
-                lost = NoteDisconnected(connection, "not_in_room", since, credit_ms)
+                lost = NoteDisconnected(connection, "not_in_room", since, self._client.settings.network_credit_ms)
                 await self._client.send(session_id, lost, LIVEKIT)
 
     async def _record(self, session_id: str) -> None:

@@ -9,13 +9,11 @@ from typing import Any, Protocol
 from actors.clock import wall_ms
 from orchestrator.errors import CommandIdReused, NotFound
 from orchestrator.interview.commands import Caller, Command, NoteConnected, NoteDisconnected, NoteRoom
-from orchestrator.interview.decide import Event, conflict, room_event
+from orchestrator.interview.decide import Event, conflict, room_can_wait, room_event
 from orchestrator.interview.state import State
 from orchestrator.livekit import LiveKit, RoomEvent, RoomState, Ticket
 from orchestrator.session import Reply
 
-ROOM_AHEAD_MS = 5 * 60_000
-"""The room of a session that is scheduled further ahead is made when it is needed."""
 WEBHOOK_AGE_MS = 60_000
 """LiveKit gives up on a webhook sooner than this; an older time in one is a clock that is wrong."""
 LIVEKIT = Caller("livekit", "system")
@@ -45,7 +43,7 @@ class SessionRooms:
         if not self._livekit.configured:
             return None
         record = self._livekit.records
-        if scheduled_at is not None and scheduled_at - wall_ms() > ROOM_AHEAD_MS:
+        if room_can_wait(scheduled_at, wall_ms()):
             return room_event("deferred", self._livekit.public_url, None, record=record)
         room = await self._livekit.open_room(session_id)
         return room_event(room.mode, room.url, room.reason, record=record)
@@ -60,7 +58,7 @@ class SessionRooms:
             raise conflict(state, "The interview has ended; there is no room to join.")
         room = await self._livekit.open_room(session_id)
         never_had_one = state.room.mode == "none" and not self._livekit.configured
-        if not never_had_one and (room.mode, room.url) != (state.room.mode, state.room.url):
+        if not never_had_one and not state.room.is_noted(room.mode, room.url):
             await self._sessions.send(session_id, NoteRoom(room.mode, room.url, room.reason), LIVEKIT)
         if room.mode == "fallback":
             return room, None

@@ -237,7 +237,7 @@ class LiveKit:
         return self.configured and self._recording is not None
 
     async def start_recording(self, session_id: str) -> NoteRecording:
-        """Have the candidate's camera, microphone and screen recorded from when they are there. Never raises.
+        """Have the candidate's camera and microphone recorded from when they are there. Never raises.
 
         It takes as long as the egress service does, up to EGRESS_SECONDS, and says nothing about LiveKit itself.
         """
@@ -272,29 +272,18 @@ class LiveKit:
 
     def candidate_ticket(self, session_id: str, link: int = 1) -> Ticket:
         """A token for the session's candidate: camera, microphone and screen, for that room alone, for one hour."""
-        grants = api.VideoGrants(
-            room_join=True,
-            room=room_name(session_id),
-            can_publish=True,
-            can_subscribe=True,
-            can_publish_data=True,
-            can_publish_sources=CANDIDATE_SOURCES,
-        )
-        return self._ticket(participant_name(session_id), grants, {LINK: str(link)} if link > 1 else None)
+        attributes = {LINK: str(link)} if link > 1 else {}
+        may = {"can_publish": True, "can_publish_data": True, "can_publish_sources": CANDIDATE_SOURCES}
+        return self._ticket(participant_name(session_id), session_id, attributes, **may)
 
     def observer_ticket(self, session_id: str) -> Ticket:
         """A token for staff: hidden, and to look and listen only."""
-        grants = api.VideoGrants(
-            room_join=True,
-            room=room_name(session_id),
-            hidden=True,
-            can_publish=False,
-            can_subscribe=True,
-            can_publish_data=False,
-        )
-        return self._ticket(f"observer-{secrets.token_hex(8)}", grants)
+        may = {"hidden": True, "can_publish": False, "can_publish_data": False}
+        return self._ticket(f"observer-{secrets.token_hex(8)}", session_id, {}, **may)
 
-    def _ticket(self, identity: str, grants: api.VideoGrants, attributes: dict[str, str] | None = None) -> Ticket:
+    def _ticket(self, identity: str, session_id: str, attributes: dict[str, str], **may: Any) -> Ticket:
+        """A token to see and hear one room with, and to do there what `may` says (fields of VideoGrants)."""
+        grants = api.VideoGrants(room_join=True, room=room_name(session_id), can_subscribe=True, **may)
         access = api.AccessToken(self._key, self._secret).with_identity(identity).with_ttl(TOKEN_TTL)
         if attributes:
             access = access.with_attributes(attributes)

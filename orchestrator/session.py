@@ -210,7 +210,7 @@ class Session:
         await self.settle(now)
         await self._expire_if_overdue(now)
         while back := sign(self.state, max(now, self.state.at)):  # typing is a sign of the candidate
-            await self._append(back, now, "candidate", None)
+            await self._append(back, now, SYSTEM.principal, None)
         state = self.state
         if not 0 <= index < state.max_questions:
             raise InvalidInput.at(

@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     """Addresses of proxies whose X-Forwarded-* headers are believed."""
 
     @property
+    def network_credit_ms(self) -> int:
+        return round(self.network_credit_seconds * 1000)
+
+    @property
     def livekit_problem(self) -> str | None:
         """What is wrong with LIVEKIT_*, as far as it can be seen without asking LiveKit: a part is missing."""
         parts = {

@@ -61,11 +61,9 @@ from orchestrator.interview.commands import (
     command_hash,
     command_key,
 )
+from orchestrator.interview.presence import Event
 from orchestrator.interview.snapshot import Draft
-from orchestrator.interview.state import GRACE_MS, MAX_FRUITLESS_ACTIVATIONS, State
-
-Event = dict[str, Any]
-"""One event: `type` and its own fields, all JSON values."""
+from orchestrator.interview.state import GRACE_MS, MAX_FRUITLESS_ACTIVATIONS, ROOM_AHEAD_MS, State
 
 ALLOWED_ACTIONS = {
     "initialized": ("update", "start", "end", "consent", "token", "link", "delete"),
@@ -106,6 +104,11 @@ def plan(
             check_same_body(known, identity[1])
             return Plan([], identity, replayed=True)
     return Plan(decide(state, command, caller, now, draft), identity)
+
+
+def room_can_wait(scheduled_at: int | None, now: int) -> bool:
+    """Whether a session that is created now gets its LiveKit room only when it is needed."""
+    return scheduled_at is not None and scheduled_at - now > ROOM_AHEAD_MS
 
 
 def check_same_body(known: str, given: str) -> None:
@@ -351,7 +354,7 @@ def _note_room(state: State, command: NoteRoom, caller: Caller, now: int, draft:
     if state.status == "completed":
         closes = command.mode == "closed" and state.room_work == "closing"
         return [{"type": "room_closed"}] if closes else []
-    if command.mode == "closed" or (command.mode == state.room.mode and command.url == state.room.url):
+    if command.mode == "closed" or state.room.is_noted(command.mode, command.url):
         return []
     return [room_event(command.mode, command.url, command.reason)]
 

@@ -17,12 +17,11 @@ from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State
 
 Event = dict[str, Any]
+"""One event: `type` and its own fields, all JSON values."""
 
 NETWORK = "network"
 """The cause in the ledger."""
 MAX_STOPS = 3
-MAX_NOTED = 200
-"""Changes beyond it are no longer entered, except where a clock depends on it: a client may come and go for ever."""
 
 NOT_THE_CANDIDATES_DOING = frozenset(
     {
@@ -58,7 +57,7 @@ def connected(state: State, command: NoteConnected, now: int) -> list[Event]:
     over = command.connection in presence.gone or replaced
     known = (command.source, command.connection) in presence.here or over
     back = clock_goes_on(state, now)
-    if known or state.status == "completed" or (presence.noted >= MAX_NOTED and not back):
+    if known or state.status == "completed" or not (presence.takes_more or back):
         return []
     return [{"type": EVENT_TYPES[command.source][0], "connection": command.connection}, *back]
 
@@ -87,7 +86,7 @@ def disconnected(state: State, command: NoteDisconnected, now: int, draft: Draft
     if command.reason == SECOND_DEVICE:
         events.append({"type": "proctoring_event", "event": "second_device", "source": command.source})
     matters = any(e["type"] == "clock_stopped" for e in events)
-    return events if matters or presence.noted < MAX_NOTED else []
+    return events if matters or presence.takes_more else []
 
 
 def still_lost(state: State, now: int) -> list[Event]:

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from orchestrator.errors import InvalidInput
 
-Origin = Literal["page", "frame", "livekit", "hook", "staff"]
 Severity = Literal["info", "low", "medium", "high"]
 
 LASTING = frozenset(
@@ -43,23 +42,6 @@ MOMENTARY = frozenset({"paste", "copy", "second_device"})
 CUSTOM = re.compile(r"custom:[a-z0-9_]{1,40}\Z")
 """Kinds of an integrator's or a hook's own; they happen at one time, or begin and end as they are told."""
 
-CAMERA_KINDS = frozenset({"face_absent", "multiple_faces", "face_mismatch", "camera_off", "camera_obscured"})
-"""Nothing of this is kept of a candidate who is exempt from the camera."""
-WATCHES = ("camera", "page", "video")
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """Something that was seen. Times in ms. `phase`: a lasting kind begins or ends; `happened` is a point in time, or
-    an interval that is over (`duration_ms`). `count`: how often, if several were taken together."""
-
-    kind: str
-    at: int
-    phase: Literal["happened", "began", "ended"] = "happened"
-    duration_ms: int | None = None
-    count: int = 1
-    detail: dict[str, Any] = field(default_factory=dict)
-
 
 def check_kind(kind: str) -> None:
     """Raises InvalidInput for a kind that is in no catalogue and not `custom:...`."""
@@ -80,7 +62,6 @@ class Seen:
     lasts: bool = False
     count: int = 1
     detail: dict[str, Any] = field(default_factory=dict)
-    disputed: str | None = None
 
     def duration_ms(self, now: int) -> int:
         """How long it lasted, until `now` if it still does."""

@@ -21,6 +21,10 @@ Status = Literal["initialized", "in_progress", "completed", "deleted"]
 GRACE_MS = 2_000
 """An answer received up to this long after its deadline counts, so a question is closed this late."""
 
+MAX_NOTED = 200
+"""Changes of connections that are entered in one journal, beside those on which a clock depends."""
+ROOM_AHEAD_MS = 5 * 60_000
+"""The LiveKit room of a session that is scheduled further ahead is made when it is needed."""
 REMEMBERED_COMMANDS = 1_000
 REMEMBERED_FOR_MS = 24 * 3_600_000
 MAX_FRUITLESS_ACTIVATIONS = 3
@@ -94,7 +98,7 @@ class Room:
     """The session's LiveKit room, in this mode since `since` (ms).
 
     `none`: LiveKit was not configured. `deferred`: it is made at the start, or for the first token. `fallback`: it
-    could not be made or reached. `closed`: it is gone, after the end.
+    could not be made or reached. Once it is `closed` it is gone, after the end.
     """
 
     mode: Literal["none", "deferred", "live", "fallback"] = "none"
@@ -102,6 +106,10 @@ class Room:
     url: str | None = None
     reason: str | None = None
     closed: bool = False
+
+    def is_noted(self, mode: str, url: str | None) -> bool:
+        """Whether this is what is known already. (Another reason for the same is no news.)"""
+        return (mode, url) == (self.mode, self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,11 @@ class Presence:
     stops: int = 0
     credit_ms: int = 0
     noted: int = 0
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether changes are still entered of which no clock depends: a client may come and go for ever."""
+        return self.noted < MAX_NOTED
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from orchestrator.interview import commands as c
 from orchestrator.interview.decide import decide
 from orchestrator.interview.entry import new_entry
 from orchestrator.interview.fold import fold
-from orchestrator.interview.presence import MAX_NOTED, MAX_STOPS, NOT_THE_CANDIDATES_DOING
+from orchestrator.interview.presence import MAX_STOPS, NOT_THE_CANDIDATES_DOING
 from orchestrator.interview.snapshot import Draft
-from orchestrator.interview.state import State, dump_state, load_state, snapshot_of
+from orchestrator.interview.state import MAX_NOTED, State, dump_state, load_state, snapshot_of
 from orchestrator.interview.view import event_views
 from orchestrator.session import DraftSaved, Reply, Request, Session
 from tests.unit.test_interview_actor import World
