@@ -16,7 +16,7 @@ import hmac
 import logging
 import secrets
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from actors import cluster
 from actors.clock import wall_ms
 from actors.interview import Activation
 from actors.rooms import SessionRooms
+from actors.stills import SessionPictures
 from actors.supervisor import Placement
 from orchestrator import faults
 from orchestrator.errors import (
@@ -42,19 +43,23 @@ from orchestrator.interview.commands import (
     Command,
     Create,
     NewLink,
+    NoteSightings,
     Start,
     command_hash,
     command_key,
     command_name,
 )
-from orchestrator.interview.decide import check_same_body, created
+from orchestrator.interview.decide import created
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
+from orchestrator.interview.proctoring import check_same_body, is_repeat
+from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.state import State, dump_state, load_state, snapshot_of
 from orchestrator.interview.view import iso, session_view
 from orchestrator.journal import Collision
 from orchestrator.livekit import LiveKit
-from orchestrator.session import Reply, Request, Session, delete_request, state_of
+from orchestrator.policies import policy_of
+from orchestrator.session import DraftSaved, Reply, Request, Session, delete_request, state_of
 from orchestrator.settings import Settings
 from orchestrator.storage.store import Store
 
@@ -81,6 +86,8 @@ class InterviewClient:
         self.store = store
         self.livekit = LiveKit(settings, store.secret)
         self.rooms = SessionRooms(self.livekit, self, settings.network_credit_ms)
+        self.pictures = SessionPictures(settings, self, store.secret)
+        self._proctoring = {"policy": settings.proctoring_policy, "frame_seconds": settings.frame_seconds}
         self._holders: dict[str, tuple[str, Any]] = {}
         self._registry: Any = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -114,13 +121,15 @@ class InterviewClient:
         identity = None
         if command_id is not None:
             identity = (command_key(caller, command, command_id), command_hash(command))
-        entry = new_entry(session_id, 1, 0, now, created(command, room), by=caller.principal, command=identity)
+        entry = new_entry(
+            session_id, 1, 0, now, created(command, room, self._proctoring), by=caller.principal, command=identity
+        )
         entry = replace(entry, mac=self.store.mac(entry, ""))
         state = fold(None, entry)
         result = await self.store.create(entry, snapshot_of(state))
         if isinstance(result, Collision):
             return await self._created_before(result.stored, command, caller)
-        return Reply(session_view(state, now, caller.role), state.version)
+        return Reply(session_view(state, now, caller.role, policy_of(state)), state.version)
 
     async def send(
         self,
@@ -149,22 +158,45 @@ class InterviewClient:
         self, session_id: str, index: int, text: str, revision: int | None, caller: Caller
     ) -> dict[str, Any]:
         """Keep the text in progress of the open question: {"revision": highest stored, "saved": bool}."""
-        received_at = wall_ms()
+        args = (index, text, revision, wall_ms())
+        saved: DraftSaved = await self._with_holder(
+            session_id, lambda session: session.save_draft(*args), "save_draft", args
+        )
+        return {"revision": saved.revision, "saved": saved.saved}
+
+    async def note(
+        self, session_id: str, sightings: tuple[Sighting, ...], caller: Caller, identity: tuple[str, str] | None
+    ) -> Reply:
+        """Take in what was seen of an interview. `identity`: (key, hash) of the call. Durable on return.
+
+        Raises StateConflict once it is completed, CommandIdReused, TooManyRequests, NotFound, or a Retryable.
+        """
+        keyed = ((*identity, sightings),) if identity is not None else ()
+        command = NoteSightings(sightings if identity is None else (), keyed)
+
+        async def note_here(session: Session) -> Reply:
+            now = wall_ms()
+            if is_repeat(session.state, identity, now):
+                return Reply(session.view(now, caller.role), session.state.version, True)
+            return await self._execute_here(session, Request(command, caller, now))
+
+        return await self._with_holder(session_id, note_here, "note", (sightings, caller, identity))
+
+    async def _with_holder(
+        self, session_id: str, here: Callable[[Session], Awaitable[T]], method: str, args: tuple[Any, ...]
+    ) -> T:
+        """Have the session's actor do something, or do it here for a session that has none."""
         give_up, lost, pause = _loop_time() + COMMAND_SECONDS, None, RESEND_SECONDS
         while True:
             holder = await self._holder(session_id, lost, give_up)
             if isinstance(holder, Session):
-                saved = await holder.save_draft(index, text, revision, received_at)
-                return {"revision": saved.revision, "saved": saved.saved}
+                return await here(holder)
             name, handle = holder
-            args = (session_id, index, text, revision, received_at)
             try:
-                saved = await self._call(session_id, name, handle, "save_draft", args, give_up)
+                return await self._call(session_id, name, handle, method, (session_id, *args), give_up)
             except (Moved, Fenced, cluster.ActorGone, cluster.ActorSilent) as error:
                 lost = name
                 pause = await self._before_resend(session_id, error, give_up, pause)
-                continue
-            return {"revision": saved.revision, "saved": saved.saved}
 
     async def delete(self, session_id: str, caller: Caller, if_match: int | None = None) -> None:
         """Put the tombstone, end the actor, remove the rest. What a crash leaves, the Housekeeper finishes."""
@@ -435,7 +467,8 @@ class InterviewClient:
         state = await self.read(stored.session_id)
         if state.status == "completed":
             self.rooms.close_soon(state.session_id)
-        return Reply(session_view(state, wall_ms(), caller.role), state.version, replayed=True)
+        view = session_view(state, wall_ms(), caller.role, policy_of(state))
+        return Reply(view, state.version, replayed=True)
 
     def _new_session_id(self, caller: Caller, command_id: str | None) -> str:
         if command_id is None:

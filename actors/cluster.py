@@ -19,7 +19,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 REGISTRY = "Registry"
 HOUSEKEEPER = "Housekeeper"
 JOURNAL_PREFIX = "JournalActor-"
+FACE_PREFIX = "FaceActor-"
 SYSTEM_ACTOR_MEMORY = 256 * 2**20
+FACE_ACTOR_MEMORY = 512 * 2**20
 CONTROL_SECONDS = 10.0
 
 T = TypeVar("T")
@@ -239,7 +241,9 @@ def _interview_class() -> Any:
     return ray.remote(InterviewActor)
 
 
-def start_interview_actor(name: str, cpus: float, memory: int, avoid: Collection[str] = ()) -> ActorHandle:
+def start_interview_actor(
+    name: str, cpus: float, memory: int, avoid: Collection[str] = (), hooks: Mapping[str, str] | None = None
+) -> ActorHandle:
     """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up."""
     options: dict[str, Any] = {
         "name": name,
@@ -252,7 +256,7 @@ def start_interview_actor(name: str, cpus: float, memory: int, avoid: Collection
     }
     if avoid:
         options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
-    return _interview_class().options(**options).remote(name)
+    return _interview_class().options(**options).remote(name, hooks=hooks)
 
 
 async def ensure_registry() -> ActorHandle:
@@ -276,17 +280,31 @@ async def ensure_journal(node_id: str) -> ActorHandle:
     return await _ensure(JournalActor, f"{JOURNAL_PREFIX}{node_id[:12]}", 0.1, node_id=node_id)
 
 
-async def _ensure(actor_class: type, name: str, cpus: float, node_id: str | None = None) -> ActorHandle:
+async def ensure_face_actor(number: int, of: int, cpus: float) -> ActorHandle:
+    """One of the actors that look at stills, started if it is not there."""
+    from actors.faces import FaceActor
+
+    return await _ensure(FaceActor, f"{FACE_PREFIX}{number}", cpus, args=(number, of), memory=FACE_ACTOR_MEMORY)
+
+
+async def _ensure(
+    actor_class: type,
+    name: str,
+    cpus: float,
+    node_id: str | None = None,
+    args: tuple[Any, ...] = (),
+    memory: int = SYSTEM_ACTOR_MEMORY,
+) -> ActorHandle:
     options: dict[str, Any] = {
         "name": name,
         "get_if_exists": True,
         "lifetime": "detached",
         "num_cpus": cpus,
-        "memory": SYSTEM_ACTOR_MEMORY,
+        "memory": memory,
         "max_restarts": -1,
         "max_task_retries": 0,
         "max_concurrency": 10_000,
     }
     if node_id is not None:
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return await _in_thread(lambda: ray.remote(actor_class).options(**options).remote(name))
+    return await _in_thread(lambda: ray.remote(actor_class).options(**options).remote(name, *args))

@@ -22,6 +22,8 @@ from orchestrator.session import Request, Session
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
+    from actors.client import InterviewClient
+    from actors.evidence_keeper import EvidenceKeeper
     from actors.room_keeper import RoomKeeper
     from orchestrator.storage.store import Store
 
@@ -40,7 +42,7 @@ QUIET_SECONDS = 15.0
 
 class Housekeeper:
     """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
-    parked, LiveKit rooms, keys and nodes that are gone; and a look at the other system actors."""
+    parked, LiveKit rooms, pictures, keys and nodes that are gone; and a look at the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
@@ -49,9 +51,11 @@ class Housekeeper:
         self._opening = asyncio.Lock()
         self._watchdog = Watchdog()
         self._trouble_at = asyncio.get_running_loop().time()
+        self._client: InterviewClient | None = None
         self._keeper: RoomKeeper | None = None
-        self._journals: dict[str, Any] = {}
-        self._journals_due = 0.0
+        self._evidence: EvidenceKeeper | None = None
+        self._others: dict[str, Any] = {}
+        self._others_due = 0.0
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._overdue, 1.0),
             (self._expire, 2.0),
@@ -63,6 +67,8 @@ class Housekeeper:
             (self._close_rooms, 1.0),
             (self._note_rooms_away, 2.0),
             (self._compare_rooms, 5.0),
+            (self._look_after_stills, 10.0),
+            (self._erase_pictures, 30.0),
             (self._forget, 600.0),
         ]
         loop = asyncio.get_running_loop()
@@ -145,12 +151,13 @@ class Housekeeper:
         """The Registry is made if there is none; hung ones are started again."""
         await self._watchdog.look(cluster.REGISTRY, await cluster.ensure_registry())
         now = asyncio.get_running_loop().time()
-        if now >= self._journals_due:
-            names = [name for name in await cluster.names() if name.startswith(cluster.JOURNAL_PREFIX)]
+        if now >= self._others_due:
+            prefixes = (cluster.JOURNAL_PREFIX, cluster.FACE_PREFIX)
+            names = [name for name in await cluster.names() if name.startswith(prefixes)]
             found = {name: await cluster.find(name) for name in names}
-            self._journals = {name: handle for name, handle in found.items() if handle is not None}
-            self._journals_due = now + LIST_SECONDS
-        await asyncio.gather(*(self._watchdog.look(name, handle) for name, handle in self._journals.items()))
+            self._others = {name: handle for name, handle in found.items() if handle is not None}
+            self._others_due = now + LIST_SECONDS
+        await asyncio.gather(*(self._watchdog.look(name, handle) for name, handle in self._others.items()))
 
     async def _count_parked(self) -> None:
         parked = await (await self._opened()).parked(10_000)
@@ -169,15 +176,37 @@ class Housekeeper:
         await (await self._rooms()).compare()
 
     async def _rooms(self) -> RoomKeeper:
-        store = await self._opened()
         if self._keeper is None:
-            from actors.client import InterviewClient
             from actors.room_keeper import RoomKeeper
 
-            client = InterviewClient(get_settings(), store)
-            client.livekit.start()
-            self._keeper = RoomKeeper(client, _each)
+            self._keeper = RoomKeeper(await self._clients(), _each)
         return self._keeper
+
+    async def _look_after_stills(self) -> None:
+        """Stills that wait need somebody who looks at them."""
+        settings = get_settings()
+        backlog = await (await self._opened()).count_pending()
+        cluster.gauge("interview_still_backlog", "Stills that nobody has looked at yet.", backlog)
+        if backlog:
+            for number in range(settings.face_actors):
+                await cluster.ensure_face_actor(number, settings.face_actors, settings.face_cpus)
+
+    async def _erase_pictures(self) -> None:
+        """Pictures are kept as long as the settings say."""
+        if self._evidence is None:
+            from actors.evidence_keeper import EvidenceKeeper
+
+            self._evidence = EvidenceKeeper(await self._clients(), _each)
+        await self._evidence.erase_expired(wall_ms())
+
+    async def _clients(self) -> InterviewClient:
+        store = await self._opened()
+        if self._client is None:
+            from actors.client import InterviewClient
+
+            self._client = InterviewClient(get_settings(), store)
+            self._client.livekit.start()
+        return self._client
 
     async def _forget(self) -> None:
         """Idempotency keys are kept for a day, and drains as long as their node is there."""

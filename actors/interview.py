@@ -7,6 +7,8 @@ or LiveKit client, because its memory is paid once per candidate.
 
     warm ──run──> activating ──> holding ──completed, released, fenced──> done
 
+What proctoring sees is gathered (`sightings.py`) and entered like everything else; hooks run beside (`hooks.py`).
+
 Time that the process itself has lost (stopped, or its loop blocked) is credited as soon as it runs again, and
 it then looks whether somebody has taken its session over. A fenced actor that nobody ends, ends itself.
 """
@@ -16,17 +18,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
 from actors.clock import wall_ms
+from actors.hooks import HookRunner, limit_memory
+from actors.sightings import Identity, SightingBuffer
 from orchestrator import faults
 from orchestrator.errors import Fenced, Moved, NotFound, OrchestratorError, Retryable, Unavailable
-from orchestrator.interview.commands import SYSTEM, Activate, Deactivate, Expire
+from orchestrator.interview.commands import (
+    SYSTEM,
+    Activate,
+    Answer,
+    Caller,
+    Deactivate,
+    End,
+    Expire,
+    NoteHookFailure,
+    NoteSightings,
+)
+from orchestrator.interview.decide import conflict
+from orchestrator.interview.hooks import TICK_SECONDS as HOOK_TICK_SECONDS
+from orchestrator.interview.proctoring import is_repeat
+from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.snapshot import Draft
-from orchestrator.interview.state import load_state, snapshot_of
+from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.journal import WatchedJournal
 from orchestrator.session import DraftSaved, Reply, Request, Session
 
@@ -44,6 +62,8 @@ CONFIRM_SECONDS = 60.0
 STALL_SECONDS = 1.0
 """A loop that wakes this much too late has kept somebody waiting: the time is given back."""
 MAX_CALLS = 16
+HOOKS_SECONDS = 2.0
+"""How long the hooks' last words are waited for."""
 EXIT_SECONDS = 5.0
 """As a rule the Registry ends an actor that is done; one that it cannot reach ends itself after this."""
 
@@ -88,7 +108,12 @@ class InterviewActor:
     """One live interview. Errors are returned as values."""
 
     def __init__(
-        self, name: str, journal: WatchedJournal | None = None, node: str = "", clock: Callable[[], int] = wall_ms
+        self,
+        name: str,
+        journal: WatchedJournal | None = None,
+        node: str = "",
+        clock: Callable[[], int] = wall_ms,
+        hooks: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._warming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -104,6 +129,8 @@ class InterviewActor:
             self._exit = cluster.exit_process
             journal = NodeJournal(node)
             self._warming = asyncio.get_running_loop().create_task(journal.connect())
+            if hooks:
+                self._warming.add_done_callback(lambda _: limit_memory())
         else:
             self._warming.set_result(None)
         self._node = node
@@ -118,6 +145,8 @@ class InterviewActor:
         self._calls = 0
         self._saver = SnapshotSaver(self._save_snapshot)
         self._watches: list[asyncio.Task[None]] = []
+        self._sightings = SightingBuffer(self._write_sightings, clock)
+        self._hooks = HookRunner(hooks or {}, self._note_of_a_hook, clock)
 
     def __repr__(self) -> str:
         return self._name
@@ -150,6 +179,8 @@ class InterviewActor:
 
     async def execute(self, session_id: str, request: Request) -> Reply | OrchestratorError:
         """Run a command on the session this actor holds."""
+        if isinstance(request.command, Answer | End):
+            await self._sightings.flush()  # what was seen before it is to be entered before it
         return await self._serve(session_id, lambda s: s.execute(request, self._clock()))
 
     async def save_draft(
@@ -159,6 +190,47 @@ class InterviewActor:
         return await self._serve(
             session_id, lambda s: s.save_draft(index, text, revision, min(received_at, self._clock()))
         )
+
+    async def note(
+        self,
+        session_id: str,
+        sightings: tuple[Sighting, ...],
+        caller: Caller,
+        identity: Identity | None,
+    ) -> Reply | OrchestratorError:
+        """Take in what was seen; it is durable on return, and what comes in a flood is written as one."""
+        try:
+            session = await self._held(session_id)
+            now = self._clock()
+            replayed = is_repeat(session.state, identity, now)
+            if session.state.status == "completed" and not replayed:
+                raise conflict(session.state, "The interview has ended; nothing more is noted.")
+            if not replayed:
+                replayed = await self._sightings.add(caller, sightings, identity)
+            return Reply(session.view(now, caller.role), session.state.version, replayed)
+        except OrchestratorError as error:
+            return error
+
+    async def _write_sightings(self, caller: Caller, command: NoteSightings) -> None:
+        await self._run_own(command, caller)
+
+    async def _note_of_a_hook(self, command: NoteSightings | NoteHookFailure) -> None:
+        if not isinstance(command, NoteSightings):
+            await self._run_own(command, SYSTEM)
+            return
+        if self._session is not None and self._session.state.status == "completed":
+            await self._run_own(command, SYSTEM)  # there is not much time left
+        else:
+            await self._sightings.add(SYSTEM, command.sightings, None)
+
+    async def _run_own(self, command: NoteSightings | NoteHookFailure, caller: Caller) -> None:
+        """Run a command that comes from this actor itself."""
+        session = self._session
+        assert session is not None and self._session_id is not None
+        now = self._clock()
+        result = await self._serve(self._session_id, lambda s: s.execute(Request(command, caller, now), now))
+        if isinstance(result, OrchestratorError):
+            raise result
 
     async def release(self, reason: str) -> OrchestratorError | None:
         """Hand the session over: no new commands, finish the append under way, let go.
@@ -191,18 +263,19 @@ class InterviewActor:
         try:
             if self._calls > MAX_CALLS:  # a queue here would look like a hang, and a hang is credited
                 return Unavailable("Too many calls at once for one interview; send them one by one.", retry_after=1)
-            if session_id == self._session_id and self._session is None:
-                await asyncio.shield(self._outcome)  # the journal may name this actor before it is ready
-            session = self._session
-            if session is None or session_id != self._session_id or self._releasing:
-                return Moved("This actor does not hold the session.", session_id=session_id, retry_after=1)
+            session = await self._held(session_id)
             async with session.lock:
                 if self._releasing:
                     return Moved("The session is being handed over.", session_id=session_id, retry_after=1)
                 before = session.state
-                result = await work(session)
+                try:
+                    result = await work(session)
+                except OrchestratorError:
+                    if session.state is not before:  # refused, but the clock had closed a question first
+                        await self._after_change(before)
+                    raise
             if session.state is not before:
-                await self._after_change(before.status)
+                await self._after_change(before)
             faults.step("reply.before", session_id)
             return result
         except OrchestratorError as error:
@@ -211,6 +284,14 @@ class InterviewActor:
             return error
         finally:
             self._calls -= 1
+
+    async def _held(self, session_id: str) -> Session:
+        """The session, if it is this one. Raises Moved."""
+        if session_id == self._session_id and self._session is None:
+            await asyncio.shield(self._outcome)  # the journal may name this actor before it is ready
+        if self._session is None or session_id != self._session_id or self._releasing:
+            raise Moved("This actor does not hold the session.", session_id=session_id, retry_after=1)
+        return self._session
 
     async def _hold(self, activation: Activation) -> None:
         try:
@@ -250,6 +331,8 @@ class InterviewActor:
         self._session = session
         self._watches = [asyncio.create_task(self._watch_itself(session)), asyncio.create_task(self._watch_storage())]
         self._saver.now()
+        if session.owned:
+            self._hooks.start(session.state)
         self._outcome.set_result(reply)
         self._changed.set()  # deadlines that have passed, drafts to claim and time to credit come next
         return session
@@ -283,12 +366,13 @@ class InterviewActor:
         if failed:
             await asyncio.sleep(RETRY_SECONDS)
         if session.state is not before:
-            await self._after_change(before.status)
+            await self._after_change(before)
 
     async def _watch_itself(self, session: Session) -> None:
         """Notice that this process did not run for a while, or that it was cut off and the session taken over."""
         loop = asyncio.get_running_loop()
         confirm_at = loop.time() + CONFIRM_SECONDS
+        hooks_at = loop.time() + HOOK_TICK_SECONDS
         while not self._is_done():
             due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
@@ -297,6 +381,9 @@ class InterviewActor:
                 log.warning("stalled", extra={"session_id": self._session_id, "seconds": round(late, 1)})
                 now = self._clock()
                 session.note_blocked(now - round((late + TICK_SECONDS) * 1000), now)  # since it last ran for sure
+            if loop.time() >= hooks_at:
+                hooks_at = loop.time() + HOOK_TICK_SECONDS
+                self._hooks.tick(session.state)
             if late > STALL_SECONDS or loop.time() >= confirm_at:
                 confirm_at = loop.time() + CONFIRM_SECONDS
                 await self._confirm(session)
@@ -330,12 +417,13 @@ class InterviewActor:
             log.exception("the owner could not be confirmed", extra={"session_id": self._session_id})
         self._changed.set()
 
-    async def _after_change(self, status_before: str) -> None:
+    async def _after_change(self, before: State) -> None:
         """Wake the timer and save a snapshot; lists must show a new status at once, so that is awaited."""
         session = self._session
         assert session is not None
         self._changed.set()
-        if session.state.status != status_before:
+        self._hooks.changed(before, session.state, session.take_news())
+        if session.state.status != before.status:
             with contextlib.suppress(OrchestratorError):
                 await self._save_snapshot()
         else:
@@ -361,6 +449,8 @@ class InterviewActor:
             with contextlib.suppress(OrchestratorError):
                 await self._save_snapshot()
             await asyncio.sleep(LINGER_SECONDS)
+            await self._sightings.flush()
+            await self._hooks.finish(HOOKS_SECONDS)
             while self._calls:
                 await asyncio.sleep(0.02)
         self._finish(_reason_to_end(session))
@@ -374,6 +464,7 @@ class InterviewActor:
             asyncio.get_running_loop().call_later(EXIT_SECONDS, self._exit)
             for watch in self._watches:
                 watch.cancel()
+            self._hooks.stop()
         self._changed.set()
 
 

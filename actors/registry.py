@@ -22,7 +22,7 @@ from actors.pool import Warm, WarmPool
 from actors.recovery import ACTOR_PREFIX, Loss, look_at_all
 from actors.supervisor import Live, Placement, Supervisor
 from actors.watchdog import Watchdog
-from orchestrator import logs
+from orchestrator import hooks, logs
 from orchestrator.errors import NotFound, OrchestratorError, Retryable
 from orchestrator.settings import get_settings
 
@@ -51,6 +51,9 @@ class Registry:
         self._known: set[str] = set()
         self._silent: dict[str, float] = {}
         self._draining: set[str] = set()
+        self._hooks = hooks.installed(self._settings.proctoring_hooks)
+        for name in hooks.missing(self._settings.proctoring_hooks):
+            log.error("a proctoring hook is not installed", extra={"hook": name})
         self._emptying: set[str] = set()
         self._recovering: asyncio.Task[dict[str, str]] | None = None
         wanted = self._settings.warm_actors
@@ -286,7 +289,7 @@ class Registry:
         self._known.add(name)
         self._capacity.note_start()
         return name, cluster.start_interview_actor(
-            name, self._settings.actor_cpus, self._actor_memory, frozenset(self._draining)
+            name, self._settings.actor_cpus, self._actor_memory, frozenset(self._draining), self._hooks
         )
 
     async def _opened(self) -> Store:

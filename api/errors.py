@@ -29,6 +29,7 @@ STATUS: dict[type[errors.OrchestratorError], int] = {
     errors.NotAnImage: 415,
     errors.UnusableTemplate: 409,
     errors.CommandIdReused: 422,
+    errors.TooManyRequests: 429,
     errors.Retryable: 503,
 }
 
@@ -61,7 +62,7 @@ async def on_orchestrator_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    shown = {k: v for k, v in error.fields.items() if k in ("errors", "current_status", "allowed_actions")}
+    shown = {k: v for k, v in error.fields.items() if k in ("errors", "quality", "current_status", "allowed_actions")}
     if isinstance(error, errors.InvalidInput):
         shown.setdefault("errors", [{"pointer": "", "detail": error.detail}])
     if isinstance(error, errors.StateConflict):

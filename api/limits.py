@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CREATE_BYTES = 4 * 2**20
 OTHER_BYTES = 2**20
+PICTURE_BYTES = 7 * 2**20
+"""5 MB in base64, and what is around it."""
 DRAIN_BYTES = 16 * 2**20
 ANSWER_BYTES = 64 * 2**10
 """Of UTF-8 text; checked again in the schema, since JSON escapes make the body longer than the text."""
@@ -38,7 +40,7 @@ class RequestLimits:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        limit = CREATE_BYTES if scope["path"].endswith("/create") else OTHER_BYTES
+        limit = _limit(scope["path"])
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             await _drain(receive)
@@ -61,6 +63,12 @@ class RequestLimits:
                 await _too_large(send_with_id, limit, request_id)
                 return
         await self._app(scope, _replay(bytes(body), receive), send_with_id)
+
+
+def _limit(path: str) -> int:
+    if path.endswith(("/proctoring/frame", "/capture_reference_face")):
+        return PICTURE_BYTES
+    return CREATE_BYTES if path.endswith("/create") else OTHER_BYTES
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -15,12 +15,16 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
+    ValidationError,
     model_validator,
 )
 
 from api.limits import ANSWER_BYTES
-from orchestrator.errors import TooLarge
+from orchestrator.errors import InvalidInput, TooLarge
 from orchestrator.interview.commands import Accommodations, Create, Question, Update
+from orchestrator.interview.entry import canonical_json
+from orchestrator.interview.sightings import MOMENTARY, Sighting, check_kind
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d", re.ASCII)
 
@@ -83,6 +87,9 @@ Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_iso_text), Af
 AnswerText = Annotated[str, AfterValidator(_answer_size), AfterValidator(_storable)]
 Reason = Annotated[Text, StringConstraints(min_length=1, max_length=500)]
 Index = Annotated[int, Field(ge=0, le=10_000)]
+DetailText = Annotated[Text, StringConstraints(max_length=500)]
+DetailValue = DetailText | int | float | bool | None
+DETAIL_CHARACTERS = 2_000
 
 
 class Body(BaseModel):
@@ -197,6 +204,63 @@ class ConsentBody(Body):
     policy: Label | None = None
 
 
+class SightingBody(Body):
+    """`phase`: what lasts began or ended `at` that time. `duration_seconds`: it began then and lasted so long.
+
+    With neither it has happened, for a time that nobody knows.
+    """
+
+    type: Annotated[str, StringConstraints(max_length=60)]
+    at: Moment | None = None
+    phase: Literal["began", "ended"] | None = None
+    duration_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    detail: Annotated[dict[Label, DetailValue], Field(max_length=16)] | DetailText | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> SightingBody:
+        if self.phase is not None and self.duration_seconds is not None:
+            raise ValueError("give phase or duration_seconds, not both")
+        if (self.phase is not None or self.duration_seconds is not None) and self.type in MOMENTARY:
+            raise ValueError(f"{self.type} happens at one time; it has neither phase nor duration_seconds")
+        return self
+
+
+class SightingsBody(Body):
+    """`sent_at`: the sender's clock, so that the times of one that is wrong can be put right. `source`: whether staff
+    pass on what a page has seen, or have seen it themselves."""
+
+    events: Annotated[list[SightingBody], Field(max_length=100)]
+    sent_at: Moment | None = None
+    source: Literal["page", "staff"] = "page"
+
+    def seen(self, source: Literal["page", "staff"], now: int) -> tuple[Sighting, ...]:
+        """The events as they were seen, with times by our clock. `now` in ms. Raises InvalidInput."""
+        sent_at = _ms(self.sent_at)
+        skew = now - sent_at if sent_at is not None else 0
+        found: list[Sighting] = []
+        for number, event in enumerate(self.events):
+            check_kind(event.type, f"/events/{number}/type")
+            told = _ms(event.at)
+            detail = {"text": event.detail} if isinstance(event.detail, str) else event.detail or {}
+            if len(canonical_json(detail)) > DETAIL_CHARACTERS:
+                raise InvalidInput.at(
+                    f"/events/{number}/detail", f"detail is over {DETAIL_CHARACTERS} characters of JSON."
+                )
+            duration = None if event.duration_seconds is None else round(event.duration_seconds * 1000)
+            at = now - (duration or 0) if told is None else told + skew
+            found.append(Sighting(event.type, source, at, event.phase, duration, detail=detail))
+        return tuple(found)
+
+
+class VerdictBody(Body):
+    verdict: Literal["cleared", "escalated", "unavailable"]
+    reason: Annotated[Text, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_not_blank)]
+
+
+class DisputeBody(Body):
+    statement: Annotated[Text, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_not_blank)]
+
+
 class TokenBody(Body):
     role: Literal["candidate", "observer"] = "candidate"
 
@@ -231,6 +295,17 @@ class JobBody(JobFields):
 
 class JobUpdateBody(JobFields):
     job_id: JobId | None = None
+
+
+def moment_ms(text: str, pointer: str) -> int:
+    """A time in ISO 8601 as ms. Raises InvalidInput."""
+    try:
+        return round(_MOMENT.validate_python(text).timestamp() * 1000)
+    except ValidationError:
+        raise InvalidInput.at(pointer, f"{pointer[1:]} must be a time in ISO 8601 with its zone.") from None
+
+
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
 
 def _ms(moment: datetime | None) -> int | None:

@@ -62,17 +62,22 @@ async def staff(caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
 
 async def participant(request: Request, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
     """Staff, or the candidate of the session in the path. Raises Forbidden, Unauthorized, NotFound."""
+    await require_participant(request, caller, request.path_params["session_id"])
+    return caller
+
+
+async def require_participant(request: Request, caller: Caller, session_id: str) -> None:
+    """Whether staff, or the candidate of this very session, is calling. Raises Forbidden, Unauthorized, NotFound."""
     if caller.role == "staff":
-        return caller
-    session_id = request.path_params["session_id"]
+        return
     if caller.principal != f"candidate:{session_id}":
         raise Forbidden("This token belongs to another session.")
     state: State = await request.app.state.client.read(session_id)
     if request.state.token_generation != state.link_generation:
         raise Unauthorized("This link was replaced by a newer one.")
-    return caller
 
 
+AnyCaller = Annotated[Caller, Depends(authenticated)]
 Staff = Annotated[Caller, Depends(staff)]
 Participant = Annotated[Caller, Depends(participant)]
 

@@ -27,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from orchestrator import vision  # noqa: E402
-from orchestrator.vision import FaceVerifier, Image, LbpVerifier, Pixels, Quality, decode  # noqa: E402
+from orchestrator.interview.flags import Verdict  # noqa: E402
+from orchestrator.pictures import REFERENCE_SIDE, Image, Pixels, decode  # noqa: E402
+from orchestrator.vision import FaceVerifier, LbpVerifier, Quality  # noqa: E402
 
 WIDTH, HEIGHT = 640, 480
 FACE = 200
@@ -201,7 +203,7 @@ def covered_lens(seed: int) -> Pixels:
 
 
 def reference(scene: Pixels) -> Quality:
-    return vision.assess_reference(decode(jpeg(scene, 92), vision.REFERENCE_SIDE))
+    return vision.assess_reference(decode(jpeg(scene, 92), REFERENCE_SIDE))
 
 
 def references(*only: str) -> dict[str, Quality]:
@@ -305,7 +307,7 @@ def probes(scenes: Sequence[Pixels]) -> list[tuple[Image, vision.Face] | None]:
 def compare(verifier: FaceVerifier, sample: int = 100) -> Comparison:
     """Each face against frames of itself that were changed, and against frames of all others that were not."""
     scenes = [portrait(face, seed) for seed, face in enumerate(faces()[:sample])]
-    templates = [template_of(decode(jpeg(scene, 92), vision.REFERENCE_SIDE), verifier) for scene in scenes]
+    templates = [template_of(decode(jpeg(scene, 92), REFERENCE_SIDE), verifier) for scene in scenes]
     own = {name: probes([change(scene) for scene in scenes]) for name, change in SAME_FACE.items()}
     plain = probes(scenes)
     missing = 0
@@ -353,7 +355,7 @@ def at_size(file: Path, face: int) -> Image | None:
     grey = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if grey is None:
         return None
-    whole = decode(jpeg(clip(grey)), vision.REFERENCE_SIDE)
+    whole = decode(jpeg(clip(grey)), REFERENCE_SIDE)
     found = vision.detect(whole)
     if len(found) != 1:
         return None
@@ -369,7 +371,7 @@ def at_size(file: Path, face: int) -> Image | None:
 def times(sample: int = 100) -> tuple[dict[str, list[float]], int]:
     """Ms of processor time per frame, a 640x480 JPEG looked at with 320 px; and the bytes of a template."""
     verifier = LbpVerifier()
-    whole = decode(jpeg(astronaut(), 92), vision.REFERENCE_SIDE)
+    whole = decode(jpeg(astronaut(), 92), REFERENCE_SIDE)
     template = verifier.template(whole, vision.detect(whole)[0])
     kinds = {
         "one face, compared": [jpeg(warp(right=i - sample // 2)(astronaut())) for i in range(sample)],
@@ -422,7 +424,7 @@ def main() -> None:
     chosen = options.parse_args()
     vision.self_check()
     print("## Found\n")
-    kinds = [verdict.value for verdict in vision.Verdict if verdict is not vision.Verdict.FACE_MISMATCH]
+    kinds = [verdict.value for verdict in Verdict if verdict is not Verdict.FACE_MISMATCH]
     show(["scene", *kinds], [[name, *(counts[kind] for kind in kinds)] for name, counts in detection().items()])
     print("## Reference picture\n")
     rows = [

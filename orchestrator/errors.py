@@ -12,6 +12,7 @@
     ├── NotAnImage            the bytes are no JPEG, PNG or WebP
     ├── UnusableTemplate      what is known of a face is damaged, or of another engine or version
     └── Retryable             nothing is wrong with the request; carries retry_after
+        ├── TooManyRequests   this caller sends more than is taken
         ├── Unavailable       a part of the system is away; the command was not executed
         │   └── ClusterFull   no place for one more live interview
         ├── OutcomeUnknown    a write may or may not have landed: repeat with the same id
@@ -117,6 +118,10 @@ class Retryable(OrchestratorError):
     @property
     def retry_after(self) -> float:
         return float(self.fields.get("retry_after", 1.0))
+
+
+class TooManyRequests(Retryable):
+    code = "too_many_requests"
 
 
 class Unavailable(Retryable):

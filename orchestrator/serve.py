@@ -28,7 +28,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.errors import Unavailable
+from orchestrator import policies
+from orchestrator.errors import InvalidInput, NotFound, Unavailable
 from orchestrator.settings import SECRET_BYTES, Settings
 from orchestrator.storage.embedded import EmbeddedServer, die_with_parent, free_port
 
@@ -121,6 +122,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
+            self._check_policy()
             self.listener = _listen(self.host, self.port)
             self._start_database()
             self._start_ray()
@@ -130,7 +132,7 @@ class Supervisor:
             self._announce_when_ready()
             self._watch()
             return 0
-        except Unavailable as error:
+        except (Unavailable, NotFound, InvalidInput) as error:
             console.print(f"[bold red]error[/bold red]        {error.detail}", soft_wrap=True)
             return 1
         finally:
@@ -147,6 +149,13 @@ class Supervisor:
 
     def _ask_to_stop(self, signum: int, frame: object) -> None:
         self.stopping = True
+
+    def _check_policy(self) -> None:
+        """See that new sessions can have their policy. Raises NotFound or InvalidInput."""
+        if self.settings.policies_dir is not None:
+            folder = str(self.settings.policies_dir.absolute())
+            self.environment[policies.FOLDER] = os.environ[policies.FOLDER] = folder
+        policies.policy(self.settings.proctoring_policy)
 
     def _say_livekit(self) -> None:
         """How interviews will have video, and what is wrong with the settings as far as it can be seen here."""

@@ -43,10 +43,12 @@ from orchestrator.interview.decide import Event, Plan, activation, conflict, dec
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
 from orchestrator.interview.presence import sign
+from orchestrator.interview.sightings import Seen
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.interview.view import session_view
 from orchestrator.journal import Appended, Journal, Loaded
+from orchestrator.policies import policy_of
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +111,7 @@ class Session:
         self._blocked: tuple[int, int | None] | None = None
         self._pending: Entry | None = None
         self._draft_unclaimed = False
+        self._news: dict[int, Seen] = {}
 
     @classmethod
     async def load(cls, journal: Journal, session_id: str) -> Session:
@@ -132,8 +135,13 @@ class Session:
         """Whether the journal says that this owner has let the session go."""
         return self.owned and self.state.status == "in_progress" and self.state.actor is None
 
+    def take_news(self) -> list[Seen]:
+        """What proctoring has seen since it was asked last, as far as this owner has entered it."""
+        news, self._news = list(self._news.values()), {}
+        return news
+
     def view(self, now: int, role: Role) -> dict[str, object]:
-        return session_view(self.state, now, role)
+        return session_view(self.state, now, role, policy_of(self.state))
 
     async def execute(self, request: Request, now: int) -> Reply:
         """Run a command and make it durable. Raises what `decide` raises, Fenced, or a Retryable.
@@ -344,7 +352,7 @@ class Session:
             raise
         self._pending = None
         if isinstance(result, Appended):
-            self.state = fold(self.state, _with_mac(entry, result.mac))
+            self.state = fold(self.state, _with_mac(entry, result.mac), self._news)
             took = loop.time() - began
             if took > SLOW_APPEND_SECONDS:
                 self.note_blocked(now, now + round(took * 1000))

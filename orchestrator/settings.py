@@ -37,6 +37,25 @@ class Settings(BaseSettings):
     """Where browsers reach LiveKit, if that is not LIVEKIT_URL."""
     network_credit_seconds: float = Field(180, ge=0, le=7_200)
     """For how long in all the clock of one interview may stand still because connections were lost."""
+    proctoring_policy: str = "standard-1"
+    """The version of the policy that new sessions get."""
+    policies_dir: Path | None = None
+    """A folder with policies of the operator's own, `<version>.json` each."""
+    proctoring_hooks: str | None = None
+    """Names of the hooks to run, with commas between, or `none`; not set: all that are installed."""
+    frame_seconds: float = Field(15, ge=1, le=300)
+    """How often a page is to send a still of the camera."""
+    face_actors: int = Field(1, ge=0, le=64)
+    """Actors that look at stills and reference faces; 0: nobody does, and stills wait."""
+    face_cpus: float = Field(0.5, gt=0)
+    """CPU cores that one of them declares, and uses at most."""
+    privacy_policy: str | None = None
+    """The privacy policy (its version or address) that candidates agree to before pictures are taken; not set:
+    capturing a reference face counts as consent."""
+    reference_days: float = Field(7, gt=0)
+    """How long reference faces are kept."""
+    evidence_days: float = Field(30, gt=0)
+    """How long stills that were kept as evidence are kept."""
     recording: str | None = Field(None, pattern=r"\{session_id\}")
     """Where LiveKit's egress writes recordings of candidates, for example `recordings/{session_id}.mp4`; not set: no
     recordings."""

@@ -1,19 +1,14 @@
 """Faces in still pictures: is the candidate there, alone, and probably the same person as at the start?
 
-Pure functions on bytes, nothing is kept or sent. What is found here informs people; nothing may be decided by it alone.
+Pure functions on pictures, nothing is kept or sent. What is found here informs people; nothing may be decided by it
+alone.
 
-    decode             a file that anybody may have sent    -> a small grey picture, or an error of ours
     detect             a picture                            -> the faces in it
     assess_reference   a picture for reference              -> may it serve, and what should be done better
     check_frame        a file during the interview          -> one verdict
-    Flagger            verdicts with their times            -> when something began, and when it was over
 
-    verdict            one frame shows ...
-    ok                 one face; if it could be compared, it is near enough to the reference
-    face_absent        no face
-    multiple_faces     more than one
-    face_mismatch      one face, further from the reference than the threshold
-    camera_obscured    no face, and nearly black or nothing with an outline in it
+Files become pictures in `orchestrator/pictures.py`. What the verdicts mean, and how many of them become one flag, is in
+`orchestrator/interview/flags.py`.
 
 Faces are found with Haar cascades that the OpenCV package ships. They are compared by histograms of local binary
 patterns, which is weak: docs/faces.md has the figures. A stronger engine goes behind `FaceVerifier`.
@@ -21,15 +16,11 @@ patterns, which is weak: docs/faces.md has the figures. A stronger engine goes b
 
 from __future__ import annotations
 
-import io
-import re
 import struct
 import threading
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -37,169 +28,11 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 import PIL.features
-import PIL.Image
 from numpy.typing import NDArray
 
-from orchestrator.errors import InvalidInput, NotAnImage, OrchestratorError, UnusableTemplate
-
-Pixels = NDArray[np.uint8]
-"""Luminance, 0 is black and 255 white; shape (height, width)."""
-
-MAX_BYTES = 5_000_000
-MAX_PIXELS = 12_000_000
-MAX_SIDE = 8_000
-MIN_SIDE = 2
-MAX_SCANS = 100
-"""A progressive JPEG has about ten scans. Thousands fit into a small file, and each is a pass over all pixels."""
-FRAME_SIDE = 320
-"""The longer side, in px, to which a frame during the interview is scaled down before anything is looked for."""
-REFERENCE_SIDE = 640
-"""The same for a reference picture."""
-
-
-# --- decoding ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Image:
-    """A decoded picture, upright and scaled down. `media_type` is that of the file."""
-
-    pixels: Pixels
-    media_type: str
-
-    @property
-    def width(self) -> int:
-        return self.pixels.shape[1]
-
-    @property
-    def height(self) -> int:
-        return self.pixels.shape[0]
-
-    @property
-    def brightness(self) -> float:
-        """Mean luminance, 0 to 255."""
-        return float(self.pixels.mean())
-
-
-def decode(data: bytes, side: int = FRAME_SIDE) -> Image:
-    """A JPEG, PNG or WebP file as a grey picture whose longer side is at most `side` px.
-
-    Sizes are checked before any pixel is decoded. What is transparent becomes black, as a viewer would show it.
-    Raises NotAnImage, or InvalidInput at /image.
-    """
-    if not data:
-        raise _invalid("The image is empty.")
-    if len(data) > MAX_BYTES:
-        raise _invalid(f"The image has more than {MAX_BYTES // 1_000_000} MB.")
-    kind = _kind(data)
-    if kind is None:
-        raise NotAnImage("The image is not a JPEG, PNG or WebP file.")
-    try:
-        return Image(_pixels(data, kind, side), f"image/{kind.lower()}")
-    except OrchestratorError:
-        raise
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
-        raise _too_large() from None
-    except Exception:  # Pillow's plugins raise whatever they stumble over
-        raise _invalid("The image is damaged or not complete.") from None
-
-
-def _invalid(detail: str) -> InvalidInput:
-    return InvalidInput.at("/image", detail)
-
-
-def _too_large() -> InvalidInput:
-    return _invalid(f"The image has more than {MAX_PIXELS // 1_000_000} megapixels or a side over {MAX_SIDE} px.")
-
-
-def _kind(data: bytes) -> Literal["JPEG", "PNG", "WEBP"] | None:
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    return None
-
-
-def _pixels(data: bytes, kind: Literal["JPEG", "PNG", "WEBP"], side: int) -> Pixels:
-    if kind == "WEBP":  # Pillow makes room for the whole picture when it opens one
-        _check_size(*_webp_size(data))
-    if kind == "JPEG" and len(re.findall(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]", data)) > MAX_SCANS:
-        raise _invalid(f"The image is a progressive JPEG with more than {MAX_SCANS} scans.")
-    with PIL.Image.open(io.BytesIO(data), formats=[kind]) as picture:
-        _check_size(*picture.size)
-        if kind != "JPEG" and getattr(picture, "n_frames", 1) > 1:
-            raise _invalid("The image is animated; a still one is needed.")
-        scale = min(1.0, side / max(picture.size))
-        target = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        picture.draft("L", target)
-        picture.load()
-        grey = _grey(picture, target)
-        if grey.shape[::-1] != target:
-            grey = cv2.resize(grey, target, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        return np.ascontiguousarray(_upright(grey, _orientation(picture)))
-
-
-def _check_size(width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE:
-        raise _invalid(f"The image is smaller than {MIN_SIDE}x{MIN_SIDE} px.")
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise _too_large()
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height from the first chunk (RFC 9649, sections 2.5 to 2.7)."""
-    kind, body = data[12:16], data[20:30]
-    if kind == b"VP8X":
-        if body[0] & 0x02:
-            raise _invalid("The image is animated; a still one is needed.")
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind != b"VP8 ":
-        raise ValueError(kind)
-    width, height = struct.unpack("<HH", body[6:10])
-    return width & 0x3FFF, height & 0x3FFF
-
-
-def _grey(picture: PIL.Image.Image, target: tuple[int, int]) -> Pixels:
-    """Luminance, reduced by whole steps on the way so that no second full-size copy is made where it can be helped."""
-    if picture.mode.startswith("I"):  # 16 bits of grey
-        return (np.clip(np.asarray(picture), 0, 0xFFFF) >> 8).astype(np.uint8)
-    step = max(1, min(picture.width // target[0], picture.height // target[1]))
-    if picture.has_transparency_data:
-        small = picture.convert("RGBA").reduce(step)
-        return np.asarray(PIL.Image.alpha_composite(PIL.Image.new("RGBA", small.size, "black"), small).convert("L"))
-    if picture.mode in ("1", "P"):
-        return np.asarray(picture.convert("L"))
-    return np.asarray(picture.reduce(step).convert("L"))
-
-
-def _orientation(picture: PIL.Image.Image) -> int:
-    try:
-        return int(picture.getexif().get(0x0112, 1))
-    except Exception:  # damaged EXIF: the picture itself is fine
-        return 1
-
-
-_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
-    2: np.fliplr,
-    3: lambda p: np.rot90(p, 2),
-    4: np.flipud,
-    5: np.transpose,
-    6: lambda p: np.rot90(p, 3),
-    7: lambda p: np.rot90(p, 2).T,
-    8: np.rot90,
-}
-"""By EXIF's orientation."""
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    turn = _UPRIGHT.get(orientation)
-    return turn(pixels) if turn else pixels
-
+from orchestrator.errors import InvalidInput, UnusableTemplate
+from orchestrator.interview.flags import Verdict
+from orchestrator.pictures import FRAME_SIDE, Image, Pixels, decode
 
 # --- detection --------------------------------------------------------------------------------------------------------
 
@@ -555,7 +388,7 @@ class LbpVerifier:
         """The histogram, about 2 KB. No face can be drawn from it, but it can be recognised by it."""
         histogram = self._histogram(image, face)
         if histogram is None:
-            raise _invalid(ADVICE["not_frontal"])
+            raise InvalidInput.at("/image", ADVICE["not_frontal"])
         body = zlib.compress(histogram.astype(">u2").tobytes(), 9)
         return self._HEADER.pack(self._MAGIC, int(self.engine_version), zlib.crc32(body)) + body
 
@@ -644,14 +477,6 @@ MIN_OUTLINES = 0.005
 """Least share of px on outlines; a covered lens shows fewer."""
 
 
-class Verdict(StrEnum):
-    OK = "ok"
-    FACE_ABSENT = "face_absent"
-    MULTIPLE_FACES = "multiple_faces"
-    FACE_MISMATCH = "face_mismatch"
-    CAMERA_OBSCURED = "camera_obscured"
-
-
 @dataclass(frozen=True, slots=True)
 class FrameResult:
     """What one frame shows. Boxes of `faces` are in px of a picture of `size` (width, height).
@@ -706,84 +531,3 @@ def obscured(image: Image) -> bool:
     smooth = cv2.GaussianBlur(image.pixels.astype(np.float32), (0, 0), 2.0)
     steps = np.hypot(np.diff(smooth, axis=0)[:, :-1], np.diff(smooth, axis=1)[:-1, :])
     return float(np.mean(steps > steep)) < MIN_OUTLINES if steps.size else True
-
-
-# --- many frames ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Something began or was over, at `at_ms`."""
-
-    kind: Verdict
-    edge: Literal["began", "ended"]
-    at_ms: int
-
-
-class Flagger:
-    """Turns verdicts into intervals: a kind counts once `needed` of the last `window` frames have it.
-
-    It began with the first of those frames, and is over at the first frame without it once fewer than `needed` of the
-    last `window` have it. After a silence of more than `silence_ms` nothing is known: everything ends with the last
-    frame before it. Times are the caller's, in ms; a frame that is not later than the last one is left out.
-    """
-
-    def __init__(self, needed: int = 2, window: int = 3, silence_ms: int = 60_000) -> None:
-        if not 1 <= needed <= window:
-            raise ValueError("needed must be from 1 to window")
-        self._needed = needed
-        self._silence_ms = silence_ms
-        self._recent: deque[tuple[int, Verdict]] = deque(maxlen=window)
-        self._open: set[Verdict] = set()
-
-    @property
-    def open(self) -> frozenset[Verdict]:
-        """Kinds that began and are not over."""
-        return frozenset(self._open)
-
-    @property
-    def dense(self) -> bool:
-        """Whether stills should be taken more often: something was seen in the last frames."""
-        return any(verdict is not Verdict.OK for _, verdict in self._recent)
-
-    def add(self, at_ms: int, verdict: Verdict) -> list[Change]:
-        """What the frame changes, in order of time."""
-        if self._recent and at_ms <= self._recent[-1][0]:
-            return []
-        changes = []
-        if self._recent and at_ms - self._recent[-1][0] > self._silence_ms:
-            changes += self.close()
-        self._recent.append((at_ms, verdict))
-        for kind in Verdict:
-            if kind is not Verdict.OK:
-                changes += self._turn(kind)
-        return sorted(changes, key=lambda change: change.at_ms)
-
-    def close(self, at_ms: int | None = None) -> list[Change]:
-        """Ends all that is open, at `at_ms` or with the last frame, and starts afresh."""
-        if at_ms is None and self._recent:
-            at_ms = self._recent[-1][0]
-        changes = [Change(kind, "ended", at_ms or 0) for kind in sorted(self._open)]
-        self._open.clear()
-        self._recent.clear()
-        return changes
-
-    def _turn(self, kind: Verdict) -> list[Change]:
-        having = [at_ms for at_ms, verdict in self._recent if verdict is kind]
-        enough = len(having) >= self._needed
-        if enough and kind not in self._open:
-            self._open.add(kind)
-            return [Change(kind, "began", having[0])]
-        if not enough and kind in self._open:
-            self._open.remove(kind)
-            return [Change(kind, "ended", self._first_without(kind))]
-        return []
-
-    def _first_without(self, kind: Verdict) -> int:
-        """The first of the frames at the end that do not have the kind."""
-        first = self._recent[-1][0]
-        for at_ms, verdict in reversed(self._recent):
-            if verdict is kind:
-                break
-            first = at_ms
-        return first

@@ -18,10 +18,11 @@ from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modifie
 from api.security import Participant, Staff, candidate_token
 from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
-from orchestrator.interview.state import load_state
+from orchestrator.interview.state import State, load_state
 from orchestrator.interview.view import event_views, iso, participant_name, room_name, session_view
 from orchestrator.jobs import DEFAULT_JOB_ID
 from orchestrator.livekit import RoomState, Ticket
+from orchestrator.policies import policy_of
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
@@ -48,11 +49,12 @@ async def create(body: schemas.CreateBody, request: Request, client: Client, cal
     generation = (await client.read(session_id)).link_generation if reply.replayed else 1
     token = candidate_token(client.store.secret, session_id, generation)
     proctoring: Any = reply.session["proctoring"]
+    shown = ("session_id", "status", "policy", "watches", "exemptions", "frame_seconds")
     return session_answer(
         reply,
         session_id=session_id,
         livekit=_livekit(reply.session, client, generation),
-        proctoring={"session_id": proctoring["session_id"], "status": proctoring["status"]},
+        proctoring={name: proctoring[name] for name in shown},
         candidate_token=token,
         links=_links(request, session_id, token),
     )
@@ -77,7 +79,7 @@ async def list_sessions(
     now = wall_ms()
     answer: dict[str, Any] = {
         "status": "success",
-        "sessions": [session_view(load_state(s.state), now, "staff") for s in page],
+        "sessions": [_staff_view(load_state(s.state), now) for s in page],
         "count": len(page),
         "next_cursor": _cursor(client.store.secret, page[-1].created_at, page[-1].session_id) if more else None,
         "has_more": more,
@@ -94,7 +96,7 @@ async def get_session(session_id: str, request: Request, client: Client, caller:
     headers = {"ETag": etag(state.version), "Cache-Control": "private, no-cache", "Vary": VARY}
     if not_modified(request, state.version):
         return Response(status_code=304, headers=headers)
-    view = session_view(state, wall_ms(), caller.role)
+    view = session_view(state, wall_ms(), caller.role, policy_of(state))
     return JSONResponse({"status": "success", "session": view}, headers=headers)
 
 
@@ -267,6 +269,10 @@ async def verify(session_id: str, client: Client, caller: Staff) -> dict[str, An
     """Whether the chain over the session's journal is whole."""
     await client.read(session_id)
     return {"status": "success", "journal": await client.store.verify(session_id)}
+
+
+def _staff_view(state: State, now: int) -> dict[str, Any]:
+    return session_view(state, now, "staff", policy_of(state))
 
 
 async def _bank_questions(client: InterviewClient, job_id: str) -> tuple[commands.Question, ...]:

@@ -4,7 +4,9 @@ Commands from clients: Create, Update, Start, Answer, Pause, Resume, Extend, End
 Commands from the system: Expire (a deadline has passed), Abandon (no sign of the candidate), Activate and
 Deactivate (an actor takes or lets go of the session), Park (activation is given up), Credit (time that was
 ours to answer for), NoteRoom, NoteRecording, NoteConnected and NoteDisconnected (what became of the room, of its
-recording and of the connections).
+recording and of the connections), NoteSightings, NoteFrames, NoteReference, NoteErased and NoteHookFailure (what
+proctoring has seen and done).
+Commands about proctoring, from people: Dispute (by the candidate) and GiveVerdict (by staff).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from orchestrator.interview.entry import canonical_json
+from orchestrator.interview.sightings import Sighting
 
 Role = Literal["staff", "candidate", "system"]
 QuestionType = Literal["text", "coding"]
@@ -218,6 +221,81 @@ class NoteRecording:
     files: tuple[dict[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NoteSightings:
+    """What was seen, by whoever, received since `received_at` (ms; None: now). `keyed`: what came by calls with a key,
+    as (key, hash, sightings); a call that was noted before adds nothing.
+    """
+
+    sightings: tuple[Sighting, ...]
+    keyed: tuple[tuple[str, str, tuple[Sighting, ...]], ...] = ()
+    received_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteFrames:
+    """Stills that were looked at: when they were taken (`times`, ms), and what came of them.
+
+    `until`: when the last of them was taken, readable or not (ms); a batch that is not later than the last one has been
+    noted before. `late`: how many of `times` were looked at late. `dropped`: never looked at, as there were too many.
+    `kept`: {id, at, sha256, because, verdict} of each that is kept as evidence; `thinned`: ids of those that are no
+    longer kept, since there were too many.
+    """
+
+    until: int
+    times: tuple[int, ...]
+    sightings: tuple[Sighting, ...] = ()
+    late: int = 0
+    dropped: int = 0
+    unreadable: int = 0
+    kept: tuple[dict[str, Any], ...] = ()
+    thinned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoteReference:
+    """A reference face was captured. `quality` has the figures by which it was found good enough."""
+
+    sha256: str
+    engine: str
+    engine_version: str
+    quality: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteErased:
+    """Pictures were erased: the reference face, or so many stills kept as evidence."""
+
+    what: Literal["reference", "stills"]
+    because: str
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoteHookFailure:
+    """A proctoring hook has failed; `off`: it is not called any more."""
+
+    hook: str
+    reason: str
+    off: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """The candidate objects to an event of the timeline, by its id."""
+
+    event_id: int
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveVerdict:
+    """What a person makes of the session's proctoring, and why."""
+
+    verdict: Literal["cleared", "escalated", "unavailable"]
+    reason: str
+
+
 Command = (
     Create
     | Update
@@ -240,6 +318,13 @@ Command = (
     | NoteConnected
     | NoteDisconnected
     | NoteRecording
+    | NoteSightings
+    | NoteFrames
+    | NoteReference
+    | NoteErased
+    | NoteHookFailure
+    | Dispute
+    | GiveVerdict
 )
 
 CLIENT_COMMANDS = (Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete)
@@ -252,7 +337,12 @@ def command_name(command: Command) -> str:
 
 def command_hash(command: Command) -> str:
     """A hash of the command's content: the same id with another hash is an error, not a repeat."""
-    return hashlib.sha256(canonical_json(asdict(command)).encode()).hexdigest()[:32]
+    return content_hash(asdict(command))
+
+
+def content_hash(content: Any) -> str:
+    """The same of what a call carried, where its command has times of ours in it."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
 
 def command_key(caller: Caller, command: Command, command_id: str) -> str:

@@ -22,6 +22,7 @@
     note_room   livekit                livekit                           room_closed
     note_recording                     recording                         recording
     note_connected, note_disconnected: `presence.py`
+    note_sightings, note_frames, note_reference, note_erased, note_hook_failure, dispute, give_verdict: `proctoring.py`
 
 While the clock stands still for a lost connection, any command of the candidate lets it go on first.
 """
@@ -32,8 +33,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestrator.errors import CommandIdReused, InvalidInput, NotFound, StateConflict
-from orchestrator.interview import presence
+from orchestrator.errors import InvalidInput, NotFound, StateConflict
+from orchestrator.interview import presence, proctoring
 from orchestrator.interview.commands import (
     Abandon,
     Activate,
@@ -45,14 +46,21 @@ from orchestrator.interview.commands import (
     Credit,
     Deactivate,
     Delete,
+    Dispute,
     End,
     Expire,
     Extend,
+    GiveVerdict,
     NewLink,
     NoteConnected,
     NoteDisconnected,
+    NoteErased,
+    NoteFrames,
+    NoteHookFailure,
     NoteRecording,
+    NoteReference,
     NoteRoom,
+    NoteSightings,
     Park,
     Pause,
     Resume,
@@ -62,6 +70,7 @@ from orchestrator.interview.commands import (
     command_key,
 )
 from orchestrator.interview.presence import Event
+from orchestrator.interview.proctoring import check_same_body
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import GRACE_MS, MAX_FRUITLESS_ACTIVATIONS, ROOM_AHEAD_MS, State
 
@@ -111,13 +120,6 @@ def room_can_wait(scheduled_at: int | None, now: int) -> bool:
     return scheduled_at is not None and scheduled_at - now > ROOM_AHEAD_MS
 
 
-def check_same_body(known: str, given: str) -> None:
-    if known != given:
-        raise CommandIdReused(
-            "This Idempotency-Key was used before with another body; use a new key for a new command."
-        )
-
-
 def decide(state: State, command: Command, caller: Caller, now: int, draft: Draft | None = None) -> list[Event]:
     """The events that `command` comes to at `now` (ms); [] if it has already happened.
 
@@ -129,7 +131,7 @@ def decide(state: State, command: Command, caller: Caller, now: int, draft: Draf
     events = _RULES[type(command)](state, command, caller, now, draft)
     if any(event["type"] == "clock_credited" and event["cause"] == presence.NETWORK for event in events):
         return events
-    if isinstance(command, Answer) or caller.role == "candidate":
+    if isinstance(command, Answer) or (caller.role == "candidate" and not isinstance(command, Dispute)):
         return [*presence.sign(state, now), *events]
     return [*presence.clock_goes_on(state, now), *events] if isinstance(command, End) else events
 
@@ -146,9 +148,10 @@ def conflict(state: State, detail: str) -> StateConflict:
     return StateConflict(detail, current_status=state.status, allowed_actions=allowed_actions(state))
 
 
-def created(command: Create, room: Event | None = None) -> list[Event]:
-    """The first entry of a session, and what is known of its LiveKit room by then."""
-    return [{"type": "created", **asdict(command)}, *([room] if room else [])]
+def created(command: Create, room: Event | None = None, proctoring: Event | None = None) -> list[Event]:
+    """The first entry of a session, with how it is proctored (policy, frame_seconds), and what is known of its LiveKit
+    room by then."""
+    return [{"type": "created", **asdict(command), "proctoring": proctoring or {}}, *([room] if room else [])]
 
 
 def room_event(mode: str, url: str | None, reason: str | None, *, record: bool = False) -> Event:
@@ -298,7 +301,7 @@ def _activate(state: State, command: Activate, caller: Caller, now: int, draft: 
     known_alive = state.at if state.parked_since is None else min(state.at, state.parked_since)
     credited = _credited(state, max(silent_since, known_alive), now, command.cause)
     waits = presence.still_lost(state, now) if state.parked is not None and not state.paused else []
-    return [_activated(state, command), *credited, *waits]
+    return [_activated(state, command), *credited, *waits, *proctoring.hooks_suspended(state, command.cause)]
 
 
 def activation(state: State, command: Activate) -> Event:
@@ -378,6 +381,10 @@ def _note_disconnected(
     return presence.disconnected(state, command, now, draft)
 
 
+def _proctoring(rule: Callable[[State, Any, int], list[Event]]) -> Callable[..., list[Event]]:
+    return lambda state, command, caller, now, draft: rule(state, command, now)
+
+
 def _require_in_progress(state: State, what: str) -> None:
     if state.status != "in_progress":
         raise conflict(state, f"Only an interview in progress can be {what}.")
@@ -423,4 +430,11 @@ _RULES: dict[type, Callable[..., list[Event]]] = {
     NoteRecording: _note_recording,
     NoteConnected: _note_connected,
     NoteDisconnected: _note_disconnected,
+    NoteSightings: _proctoring(proctoring.sightings_noted),
+    NoteFrames: _proctoring(proctoring.frames_noted),
+    NoteReference: _proctoring(proctoring.reference_noted),
+    NoteErased: _proctoring(proctoring.erased),
+    NoteHookFailure: _proctoring(proctoring.hook_failed),
+    Dispute: _proctoring(proctoring.disputed),
+    GiveVerdict: _proctoring(proctoring.verdict_given),
 }

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.interview import sightings
 from orchestrator.interview.commands import Accommodations, Question
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.presence import JOINED, LEFT, LOST, NETWORK
+from orchestrator.interview.sightings import Proctoring, Seen
 from orchestrator.interview.state import (
     FRUITLESS_WITHIN_MS,
     Candidate,
@@ -22,15 +24,34 @@ from orchestrator.interview.state import (
     with_command,
 )
 
-INVISIBLE = frozenset({"activated", "deactivated", "link_renewed", "candidate_seen", "room_closed"})
+INVISIBLE = frozenset(
+    {
+        "activated",
+        "deactivated",
+        "link_renewed",
+        "candidate_seen",
+        "room_closed",
+        "frames",
+        "commands_noted",
+        "hook_failed",
+        "event_disputed",
+        "evidence_kept",
+        "evidence_thinned",
+    }
+)
 """Events that change nothing a client can see in the session (`placement` is not versioned)."""
+OF_A_LOSS = frozenset({"activated", "clock_credited", "hooks_suspended"})
+"""What an entry of an activation has that was caused by nothing but the loss of the actor before."""
 
 REMEMBERED_CONNECTIONS = 20
 NEVER_BEGAN = Recording("failed", reason="The interview ended before a recording had begun.")
 
 
-def fold(state: State | None, entry: Entry) -> State:
-    """The state after one journal entry. `state` is None only for entry 1, which creates the session."""
+def fold(state: State | None, entry: Entry, seen: dict[int, Seen] | None = None) -> State:
+    """The state after one journal entry. `state` is None only for entry 1, which creates the session.
+
+    `seen` takes the proctoring timeline's events in, by their ids.
+    """
     content = entry.content()
     events: list[dict[str, Any]] = content["events"]
     if state is None:
@@ -38,11 +59,18 @@ def fold(state: State | None, entry: Entry) -> State:
         events = events[1:]
         state = replace(state, seq=1)
     before = state
+    at = max(state.at, entry.at)
+    state = replace(state, proctoring=state.proctoring.advanced(at))
     for event in events:
         state = replace(apply(state, event, entry.at), seq=state.seq + 1)
+        proctoring, news = sightings.step(state.proctoring, event, state.seq, at, lost=state.presence.lost)
+        state = state if proctoring is state.proctoring else replace(state, proctoring=proctoring)
+        if seen is not None:
+            _enter(seen, news, event)
+    proctoring = state.proctoring.settled(state.is_watched, state.has_video, at)
     types = {e["type"] for e in events}
     if "activated" in types:
-        in_vain = types <= {"activated", "clock_credited"} and entry.at - before.activated_at < FRUITLESS_WITHIN_MS
+        in_vain = types <= OF_A_LOSS and entry.at - before.activated_at < FRUITLESS_WITHIN_MS
         state = replace(state, activated_at=entry.at)
         fruitless = before.fruitless_activations + 1 if in_vain else 1
     else:
@@ -50,13 +78,24 @@ def fold(state: State | None, entry: Entry) -> State:
     visible = any(e["type"] not in INVISIBLE for e in events) or entry.seq == 1
     state = replace(
         state,
-        at=max(state.at, entry.at),
+        at=at,
         mac=entry.mac,
         version=state.version + int(visible),
         fruitless_activations=fruitless,
+        proctoring=proctoring,
     )
     command = content.get("command")
     return with_command(state, command[0], command[1], entry.at) if command else state
+
+
+def _enter(seen: dict[int, Seen], news: Iterable[Seen], event: dict[str, Any]) -> None:
+    """Put what is new into the timeline. An interval that has ended keeps what was known of its beginning."""
+    if event["type"] == "started":
+        for known in seen.values():
+            seen[known.id] = replace(known, counts=known.lasts and known.until is None)
+    for new in news:
+        known = seen.get(new.id)
+        seen[new.id] = replace(new, detail=new.detail | known.detail, counts=known.counts) if known else new
 
 
 def fold_all(state: State | None, entries: Iterable[Entry]) -> State | None:
@@ -87,6 +126,7 @@ def _created(session_id: str, event: dict[str, Any], at: int) -> State:
         expires_at=event["expires_at"],
         accommodations=Accommodations(**event["accommodations"]),
         metadata=event["metadata"],
+        proctoring=Proctoring(**event.get("proctoring", {})),
     )
 
 
@@ -239,6 +279,12 @@ def _candidate_seen(state: State, event: dict[str, Any], at: int) -> State:
     return replace(state, candidate_seen=seen, presence=replace(state.presence, lost=False))
 
 
+def _commands_noted(state: State, event: dict[str, Any], at: int) -> State:
+    for key, body_hash in event["commands"]:
+        state = with_command(state, key, body_hash, at)
+    return state
+
+
 def _link_renewed(state: State, event: dict[str, Any], at: int) -> State:
     return replace(state, link_generation=event["generation"])
 
@@ -279,6 +325,7 @@ _CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
     "completed": _completed,
     "consent_given": _consent_given,
     "candidate_seen": _candidate_seen,
+    "commands_noted": _commands_noted,
     "link_renewed": _link_renewed,
     "activated": _activated,
     "deactivated": _deactivated,

@@ -1,176 +1,279 @@
-"""Proctoring: what was seen of an interview, and what a policy makes of it.
+"""The rules of proctoring: what is entered of what was seen, and what people may say about it.
 
-It informs people and decides nothing. What is kept is what was seen: points in time and intervals, by kind and source.
-Points of a score are made from that when somebody asks, by a policy that has a version, so they can be made again, by
-another policy too, and explained one by one.
+    command              initialized, in_progress     completed
+    note_sightings       events, gathered by kind     events, but 409 for the page and staff
+    note_frames          frames [+ events]            frames [+ events]: stills are looked at late, too
+    note_reference       [consent_given +] reference  409
+    note_erased          erased                       erased
+    note_hook_failure    hook_failed                  hook_failed
+    dispute              event_disputed               event_disputed
+    give_verdict         verdict_given                verdict_given
 
-    score = 100 - the points of all kinds; a kind's points are capped, so that one kind alone says only so much
-
-Coverage says how much of the interview was watched at all. What was not watched lowers it, and not the score.
+What was seen comes gathered: of one kind from one source an entry has at most four events, however many there were.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from orchestrator.errors import InvalidInput
-
-Severity = Literal["info", "low", "medium", "high"]
-
-LASTING = frozenset(
-    {
-        "face_absent",
-        "multiple_faces",
-        "face_mismatch",
-        "camera_off",
-        "camera_obscured",
-        "tab_hidden",
-        "focus_lost",
-        "fullscreen_left",
-        "second_display",
-        "screen_share_stopped",
-        "mic_muted",
-        "noise",
-        "network_lost",
-    }
+from orchestrator.errors import CommandIdReused, InvalidInput, StateConflict
+from orchestrator.interview.commands import (
+    Dispute,
+    GiveVerdict,
+    NoteErased,
+    NoteFrames,
+    NoteHookFailure,
+    NoteReference,
+    NoteSightings,
 )
-"""Kinds that begin and end; the others happen at one time."""
-MOMENTARY = frozenset({"paste", "copy", "second_device"})
-CUSTOM = re.compile(r"custom:[a-z0-9_]{1,40}\Z")
-"""Kinds of an integrator's or a hook's own; they happen at one time, or begin and end as they are told."""
+from orchestrator.interview.sightings import (
+    CUSTOM,
+    LOSSES,
+    MAX_KINDS,
+    MAX_LOSSES,
+    OTHER,
+    Open,
+    Proctoring,
+    Sighting,
+)
+from orchestrator.interview.state import State
+
+Event = dict[str, Any]
+Key = tuple[str, str]
+"""Kind and source."""
+Spot = tuple[str, str, bool]
+"""Kind, source, and whether it was over before the interview began."""
+
+MAX_PAGE_EVENTS = 5_000
+"""Of one session; what the page sends beyond it is not kept, and an event says so."""
+MAX_DISPUTES = 50
+FROM_OUTSIDE = frozenset({"page", "staff"})
 
 
-def check_kind(kind: str) -> None:
-    """Raises InvalidInput for a kind that is in no catalogue and not `custom:...`."""
-    if kind not in LASTING and kind not in MOMENTARY and not CUSTOM.match(kind):
-        known = ", ".join(sorted(LASTING | MOMENTARY))
-        raise InvalidInput.at("/events", f"{kind[:64]!r} is not a kind of event; known are {known}, and custom:<name>.")
+def sightings_noted(state: State, command: NoteSightings, now: int) -> list[Event]:
+    """The events of a batch. Those that the state knows already (it lasts, it is over) are left out.
+
+    Raises StateConflict for what people send after the end.
+    """
+    fresh = [call for call in command.keyed if state.remembered(call[0], now) is None]
+    sightings = (*command.sightings, *(sighting for call in fresh for sighting in call[2]))
+    received_at = now if command.received_at is None else command.received_at
+    late = state.completed_at is not None and received_at > state.completed_at
+    if state.status == "completed" and late and any(s.source in FROM_OUTSIDE for s in sightings):
+        raise StateConflict(
+            "The interview has ended; nothing more is noted.", current_status="completed", allowed_actions=[]
+        )
+    events = _within_bounds(state, _gathered(state, sightings, now))
+    known = [[key, body_hash] for key, body_hash, _ in fresh]
+    return [*events, *([{"type": "commands_noted", "commands": known}] if known else [])]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One event as the journal has it: `id` is its seq. `until` is None if it still lasts, or happened at once."""
+def is_repeat(state: State, identity: tuple[str, str] | None, now: int) -> bool:
+    """Whether a call with this (key, hash) was noted before. Raises CommandIdReused if it had another body."""
+    known = state.remembered(identity[0], now) if identity is not None else None
+    if known is not None and identity is not None:
+        check_same_body(known, identity[1])
+    return known is not None
 
-    id: int
-    kind: str
-    source: str
+
+def check_same_body(known: str, given: str) -> None:
+    """Raises CommandIdReused if a key came with another body before."""
+    if known != given:
+        raise CommandIdReused(
+            "This Idempotency-Key was used before with another body; use a new key for a new command."
+        )
+
+
+@dataclass(slots=True)
+class _Whole:
+    """Points and whole intervals of one kind from one source, as one. `spans`: (from, until) in watched time."""
+
     at: int
     until: int | None = None
-    lasts: bool = False
-    count: int = 1
+    count: int = 0
+    spans: list[tuple[int, int]] = field(default_factory=list)
     detail: dict[str, Any] = field(default_factory=dict)
 
-    def duration_ms(self, now: int) -> int:
-        """How long it lasted, until `now` if it still does."""
-        if not self.lasts:
-            return 0
-        return max(0, (self.until if self.until is not None else now) - self.at)
+    def ms(self, reached: int) -> int:
+        """The watched time beyond `reached` that they cover, however they overlap."""
+        covered = 0
+        for begin, end in sorted(self.spans):
+            covered += max(0, end - max(begin, reached))
+            reached = max(reached, end)
+        return covered
+
+    def add(self, sighting: Sighting, until: int | None, p: Proctoring) -> None:
+        self.at = min(self.at, sighting.at)
+        if until is not None:
+            self.until = max(until, self.until or 0)
+            self.spans.append((p.position(sighting.at), p.position(until)))
+        self.count += sighting.count
+        if not self.detail or _size(sighting.detail) > _size(self.detail):
+            self.detail = sighting.detail
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """What a policy gives for a kind: points for each time, points for each minute that it lasted, and a cap."""
-
-    severity: Severity = "info"
-    each: float = 0.0
-    minute: float = 0.0
-    cap: float = 0.0
+def _size(detail: dict[str, Any]) -> float:
+    size = detail.get("size", 0)
+    return size if isinstance(size, int | float) else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How sightings become points. `labels`: from which score on a label holds, highest first."""
-
-    version: str
-    weights: dict[str, Weight]
-    other: Weight
-    labels: tuple[tuple[float, str], ...]
-    sensitivity: dict[str, float]
-
-    def weight(self, kind: str) -> Weight:
-        return self.weights.get(kind, self.other)
-
-
-def read_policy(text: str) -> Policy:
-    """A policy from its file. Raises InvalidInput if it is not one."""
-    try:
-        content: Any = json.loads(text)
-        policy = Policy(
-            version=content["version"],
-            weights={kind: Weight(**weight) for kind, weight in content["events"].items()},
-            other=Weight(**content["other"]),
-            labels=tuple((float(score), label) for score, label in content["labels"]),
-            sensitivity={name: float(factor) for name, factor in content["sensitivity"].items()},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"This is not a proctoring policy: {type(error).__name__}.") from None
-    for kind in policy.weights:
-        check_kind(kind)
-    if [score for score, _ in policy.labels] != sorted((s for s, _ in policy.labels), reverse=True):
-        raise InvalidInput("The labels of a policy go from the highest score to the lowest.")
-    return policy
+def _gathered(state: State, sightings: tuple[Sighting, ...], now: int) -> list[Event]:
+    p = state.proctoring
+    lasting: dict[Key, Open] = {(o.kind, o.source): o for o in (*p.open_at_end, *p.open)}
+    ended: dict[Key, tuple[Open, Sighting]] = {}
+    begun: dict[Key, Sighting] = {}
+    wholes: dict[Spot, _Whole] = {}
+    kinds = {t.kind for t in p.tallies if CUSTOM.match(t.kind)}
+    for given in sightings:
+        sighting = _placed(state, given, kinds, now)
+        key = (sighting.kind, sighting.source)
+        if sighting.phase == "began":
+            if key not in lasting:
+                begun.setdefault(key, sighting)
+        elif sighting.phase == "ended" and key in begun:
+            _add(wholes, begun.pop(key), sighting.at, p)
+        elif sighting.phase == "ended":
+            if key in lasting:
+                ended[key] = (lasting.pop(key), sighting)
+        else:
+            until = None if sighting.duration_ms is None else min(now, sighting.at + sighting.duration_ms)
+            _add(wholes, sighting, until, p)
+    return [
+        *(_ended(interval, sighting) for interval, sighting in ended.values()),
+        *(_whole(spot, whole, p) for spot, whole in wholes.items()),
+        *(_event(s.kind, s.source, s.at, s.detail, phase="began") for s in begun.values()),
+    ]
 
 
-@dataclass(frozen=True, slots=True)
-class Points:
-    """What one event is worth by a policy, and how that comes about."""
-
-    id: int
-    kind: str
-    severity: str
-    points: float
-    because: str
+def _placed(state: State, sighting: Sighting, kinds: set[str], now: int) -> Sighting:
+    """With a time that can be, and of a kind that there is room for."""
+    kind = sighting.kind
+    if CUSTOM.match(kind):
+        kind = kind if kind in kinds or len(kinds) < MAX_KINDS else OTHER
+        kinds.add(kind)
+    return replace(sighting, kind=kind, at=max(state.created_at, min(sighting.at, now)))
 
 
-@dataclass(frozen=True, slots=True)
-class Integrity:
-    """A score from 0 to 100 that can be argued with. `coverage` and `confidence` are from 0 to 1."""
-
-    score: float
-    label: str
-    policy: str
-    points: tuple[Points, ...]
-    coverage: dict[str, float | None]
-    confidence: float
+def _event(kind: str, source: str, at: int, detail: dict[str, Any], **more: Any) -> Event:
+    event = {"type": "proctoring_event", "event": kind, "source": source, "at": at, **more}
+    return event | {"detail": detail} if detail else event
 
 
-def integrity(
-    events: tuple[Seen, ...], policy: Policy, sensitivity: str | None, coverage: dict[str, float | None], now: int
-) -> Integrity:
-    """What a policy makes of what was seen by `now` (ms).
+def _ended(interval: Open, sighting: Sighting) -> Event:
+    until = max(interval.at, sighting.at)
+    return _event(interval.kind, interval.source, until, sighting.detail, phase="ended", of=interval.id, until=until)
 
-    Events count in their order until their kind's cap is reached, so that the points add up to what is taken off.
+
+def _add(wholes: dict[Spot, _Whole], first: Sighting, until: int | None, p: Proctoring) -> None:
+    until = None if until is None else max(first.at, until)
+    over_before = p.started_at is not None and (first.at if until is None else until) < p.started_at
+    wholes.setdefault((first.kind, first.source, over_before), _Whole(first.at)).add(first, until, p)
+
+
+def _whole(spot: Spot, whole: _Whole, p: Proctoring) -> Event:
+    kind, source, _ = spot
+    lasted = {} if whole.until is None else {"until": whole.until, "ms": whole.ms(p.tally(kind).reach)}
+    return _event(kind, source, whole.at, whole.detail, count=whole.count, **lasted)
+
+
+def _within_bounds(state: State, events: list[Event]) -> list[Event]:
+    """What the page sends is bounded, but what it has begun may end; what others see is by what they are."""
+    sent = [e for e in events if e["source"] == "page" and e.get("phase") != "ended"]
+    left = MAX_PAGE_EVENTS - state.proctoring.page_events
+    if len(sent) < left:
+        return events
+    others = [e for e in events if e not in sent]
+    return others if left <= 0 else [*others, *sent[: left - 1], _full(sent[left - 1])]
+
+
+def _full(last: Event) -> Event:
+    return last | {"detail": {"note": "this page has sent so many events that no more of them are kept"}}
+
+
+def frames_noted(state: State, command: NoteFrames, now: int) -> list[Event]:
+    """A batch of stills that were looked at, and what they show."""
+    if command.until <= state.proctoring.stills_until:
+        return []
+    frames = {
+        "type": "frames",
+        "until": command.until,
+        "times": list(command.times),
+        "late": command.late,
+        "dropped": command.dropped,
+        "unreadable": command.unreadable,
+    }
+    events: list[Event] = [frames, *_gathered(state, command.sightings, now)]
+    if command.kept:
+        events.append({"type": "evidence_kept", "stills": list(command.kept)})
+    if command.thinned:
+        events.append({"type": "evidence_thinned", "stills": list(command.thinned), "because": "cap"})
+    return events
+
+
+def reference_noted(state: State, command: NoteReference, now: int) -> list[Event]:
+    """The face that stills are compared with from here on. Capturing it counts as consent where none was asked for."""
+    check_pictures(state)
+    event = {
+        "type": "reference_captured",
+        "sha256": command.sha256,
+        "engine": command.engine,
+        "engine_version": command.engine_version,
+        "quality": command.quality,
+    }
+    consent = [] if state.consent_at is not None else [{"type": "consent_given", "policy": None}]
+    return [*consent, event]
+
+
+def check_pictures(state: State, consent_to: str | None = None) -> None:
+    """Whether pictures of the candidate may be taken. `consent_to`: a privacy policy that needs consent first.
+
+    Raises StateConflict.
     """
-    factor = policy.sensitivity.get(sensitivity or "standard", 1.0)
-    left: dict[str, float] = {}
-    found: list[Points] = []
-    for event in events:
-        weight = policy.weight(event.kind)
-        minutes = event.duration_ms(now) / 60_000
-        full = factor * (weight.each * event.count + weight.minute * minutes)
-        room = left.get(event.kind, weight.cap)
-        points = round(min(full, room), 2)
-        left[event.kind] = room - points
-        found.append(Points(event.id, event.kind, weight.severity, points, _because(event, weight, factor, full, room)))
-    score = round(max(0.0, 100 - sum(p.points for p in found)), 2)
-    label = next((label for least, label in policy.labels if score >= least), policy.labels[-1][1])
-    watched = [share for share in coverage.values() if share is not None]
-    confidence = round(sum(watched) / len(watched), 4) if watched else 0.0
-    return Integrity(score, label, policy.version, tuple(found), coverage, confidence)
+    actions: list[str] = []
+    if state.status == "completed":
+        detail = "The interview has ended; no more pictures are taken."
+    elif state.accommodations.camera_exempt:
+        detail = "This candidate is exempt from the camera; no pictures are taken."
+    elif consent_to is not None and state.consent_at is None:
+        detail, actions = "The candidate has to agree to the privacy policy before pictures are taken.", ["consent"]
+    else:
+        return
+    raise StateConflict(detail, current_status=state.status, allowed_actions=actions)
 
 
-def _because(event: Seen, weight: Weight, factor: float, full: float, room: float) -> str:
-    parts: list[str] = []
-    if weight.each:
-        parts.append(f"{weight.each:g} for each of {event.count}")
-    if weight.minute and event.lasts:
-        parts.append(f"{weight.minute:g} for each minute")
-    if not parts:
-        return "this policy gives no points for it"
-    text = " and ".join(parts)
-    if factor != 1:
-        text += f", times {factor:g} for the sensitivity"
-    return f"{text}; no more than {weight.cap:g} for this kind" if full > room else text
+def erased(state: State, command: NoteErased, now: int) -> list[Event]:
+    """Pictures are gone; that they were there, and why they were erased, stays."""
+    if command.what == "reference" and state.proctoring.reference_at is None:
+        return []
+    event = {"type": "erased", "what": command.what, "because": command.because}
+    return [event | {"stills": list(command.ids)} if command.ids else event]
+
+
+def hook_failed(state: State, command: NoteHookFailure, now: int) -> list[Event]:
+    return [{"type": "hook_failed", "hook": command.hook, "reason": command.reason, "off": command.off}]
+
+
+def hooks_suspended(state: State, cause: str) -> list[Event]:
+    """What an activation for this cause comes to, beside what it is: a hook may be what has taken the actors down."""
+    losses = state.proctoring.losses + (cause in LOSSES)
+    if cause not in LOSSES or losses < MAX_LOSSES or state.proctoring.hooks_off:
+        return []
+    return [{"type": "hooks_suspended", "losses": losses}]
+
+
+def disputed(state: State, command: Dispute, now: int) -> list[Event]:
+    """The candidate's objection to an event. It stands beside the event, and changes no points."""
+    if state.proctoring.disputes >= MAX_DISPUTES:
+        raise StateConflict(
+            f"{MAX_DISPUTES} events were disputed; no more objections are taken here.",
+            current_status=state.status,
+            allowed_actions=[],
+        )
+    if not 0 < command.event_id <= state.seq:
+        raise InvalidInput.at("/event_id", f"There is no event {command.event_id}.")
+    return [{"type": "event_disputed", "of": command.event_id, "statement": command.statement}]
+
+
+def verdict_given(state: State, command: GiveVerdict, now: int) -> list[Event]:
+    return [{"type": "verdict_given", "verdict": command.verdict, "reason": command.reason}]

@@ -13,7 +13,9 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from orchestrator.interview import sightings
 from orchestrator.interview.commands import Accommodations, Question
+from orchestrator.interview.sightings import Proctoring
 from orchestrator.interview.snapshot import Snapshot
 
 Status = Literal["initialized", "in_progress", "completed", "deleted"]
@@ -188,6 +190,7 @@ class State:
     room: Room = Room()
     recording: Recording = Recording()
     presence: Presence = Presence()
+    proctoring: Proctoring = Proctoring()
     commands: tuple[tuple[str, str, int], ...] = ()
     """Remembered client commands, oldest first: (key, hash, at)."""
 
@@ -203,6 +206,16 @@ class State:
     @property
     def paused(self) -> bool:
         return self.open is not None and self.open.paused_at is not None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether what proctoring sees counts: it does not while the interview is paused or parked."""
+        return self.status == "in_progress" and not self.paused and self.parked is None
+
+    @property
+    def has_video(self) -> bool:
+        """Whether the candidate is in a LiveKit room."""
+        return self.room.mode == "live" and any(source == "livekit" for source, _ in self.presence.here)
 
     @property
     def deadline(self) -> int | None:
@@ -329,6 +342,7 @@ def load_state(text: str) -> State:
     here = tuple((source, connection) for source, connection in presence.pop("here", ()))
     gone, replaced = tuple(presence.pop("gone", ())), tuple(presence.pop("replaced", ()))
     doc["presence"] = Presence(here=here, gone=gone, replaced=replaced, **presence)
+    doc["proctoring"] = sightings.loaded(doc.get("proctoring", {}))
     doc["commands"] = tuple((key, body_hash, at) for key, body_hash, at in doc["commands"])
     return State(**{name: value for name, value in doc.items() if name in State.__dataclass_fields__})
 

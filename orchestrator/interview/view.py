@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.interview.commands import Role
 from orchestrator.interview.entry import Entry
+from orchestrator.interview.integrity import Policy, score_of
 from orchestrator.interview.state import State
 
 
@@ -23,8 +24,11 @@ def seconds(ms: int) -> float:
     return ms / 1000
 
 
-def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]:
-    """The contract's `session` at `now` (ms), for staff or for the session's candidate."""
+def session_view(state: State, now: int, role: Role = "staff", policy: Policy | None = None) -> dict[str, Any]:
+    """The contract's `session` at `now` (ms), for staff or for the session's candidate.
+
+    `policy` makes the integrity score that staff see, of what is over; without one there is none.
+    """
     view: dict[str, Any] = {
         "session_id": state.session_id,
         "status": state.status,
@@ -63,7 +67,7 @@ def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]
         "consent_at": iso(state.consent_at),
         "livekit": _livekit(state),
         "recording": {"status": state.recording.status},
-        "proctoring": {"session_id": f"proctoring-{state.session_id}", "status": _proctoring_status(state)},
+        "proctoring": proctoring_view(state),
         "accommodations": {
             "time_multiplier": state.accommodations.time_multiplier,
             "camera_exempt": state.accommodations.camera_exempt,
@@ -75,7 +79,8 @@ def session_view(state: State, now: int, role: Role = "staff") -> dict[str, Any]
         {"text": q.text, "type": q.type, "time_limit_seconds": seconds(state.limit_ms(i))}
         for i, q in enumerate(state.questions)
     ]
-    view["proctoring"]["integrity"] = None
+    view["proctoring"]["integrity"] = _integrity(state, policy)
+    view["proctoring"]["verdict"] = state.proctoring.verdict
     view["recording"] |= {"reason": state.recording.reason, "files": list(state.recording.files)}
     view["accommodations"]["sensitivity"] = state.accommodations.sensitivity
     view["placement"] = (
@@ -129,8 +134,30 @@ def _livekit(state: State) -> dict[str, Any]:
     }
 
 
-def _proctoring_status(state: State) -> str:
-    return {"initialized": "initialized", "in_progress": "active"}.get(state.status, "ended")
+def proctoring_view(state: State) -> dict[str, Any]:
+    """The proctoring session that goes with an interview: what is watched, and what is not by accommodation."""
+    p, exempt = state.proctoring, state.accommodations.camera_exempt
+    watched = {"camera": not exempt, "page": True, "video": state.room.mode != "none"}
+    return {
+        "session_id": f"proctoring-{state.session_id}",
+        "status": {"initialized": "initialized", "in_progress": "active"}.get(state.status, "ended"),
+        "policy": p.policy,
+        "watches": [what for what, is_watched in watched.items() if is_watched],
+        "exemptions": ["camera"] if exempt else [],
+        "frame_seconds": p.frame_seconds,
+        "started_at": iso(state.started_at),
+        "ended_at": iso(state.completed_at if state.started_at is not None else None),
+        "reference_captured_at": iso(p.reference_at),
+        "hooks_suspended": p.hooks_off,
+    }
+
+
+def _integrity(state: State, policy: Policy | None) -> dict[str, Any] | None:
+    """The score so far; null before the start. What still lasts counts as begun, and for its time once it is over."""
+    if policy is None or state.started_at is None:
+        return None
+    score = score_of(state.proctoring.tallies, policy, state.accommodations.sensitivity)
+    return {"score": score, "label": policy.label(score), "policy": policy.version}
 
 
 def event_views(entries: Iterable[Entry], role: Role = "staff") -> list[dict[str, Any]]:
@@ -154,5 +181,16 @@ def event_views(entries: Iterable[Entry], role: Role = "staff") -> list[dict[str
 
 
 _STAFF_EVENTS = frozenset(
-    {"created", "updated", "activated", "deactivated", "link_renewed", "parked", "candidate_seen"}
+    {
+        "created",
+        "updated",
+        "activated",
+        "deactivated",
+        "link_renewed",
+        "parked",
+        "candidate_seen",
+        "hook_failed",
+        "hooks_suspended",
+        "verdict_given",
+    }
 )

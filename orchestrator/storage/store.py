@@ -1,9 +1,10 @@
-"""Store: the journal, snapshots, drafts, jobs and proofs of life in one MongoDB database.
+"""Store: the journal, snapshots, drafts, jobs, pictures and proofs of life in one MongoDB database.
 
     journal      {_id: "<session>:<seq>", session_id, seq, epoch, at, body, digest, mac, tombstone?}
                  (tombstone 1: the session was deleted; 2: and what it left is removed)
     snapshots    one a session, only over an older seq; create's carries entry 1
     drafts       one an open question, by epoch and revision
+    stills, reference_faces   pictures, see evidence.py
     jobs, keys, alive, draining, secrets
 
 The unique key of the journal is the only lock in the system.
@@ -35,6 +36,7 @@ from orchestrator.storage.documents import (
     snapshot_document,
     snapshot_from,
 )
+from orchestrator.storage.evidence import EvidenceStore
 from orchestrator.storage.jobs import JobStore
 from orchestrator.storage.queries import SnapshotQueries
 
@@ -42,7 +44,7 @@ DUPLICATE_KEY = 11000
 TAIL = 4
 
 
-class Store(SnapshotQueries, JobStore):
+class Store(SnapshotQueries, JobStore, EvidenceStore):
     """One connection to the database. Every call raises Unavailable or OutcomeUnknown when it is away."""
 
     def __init__(self, client: Any, name: str, timeout_seconds: float) -> None:
@@ -87,6 +89,11 @@ class Store(SnapshotQueries, JobStore):
             ("snapshots", [("email", ASCENDING)], {}),
             ("snapshots", [("room", ASCENDING)], {}),
             ("drafts", [("session_id", ASCENDING)], {}),
+            ("stills", [("session_id", ASCENDING)], {}),
+            ("stills", [("pending", ASCENDING)], {"sparse": True}),
+            ("stills", [("leftover", ASCENDING)], {"sparse": True}),
+            ("stills", [("expires_at", ASCENDING)], {}),
+            ("reference_faces", [("expires_at", ASCENDING)], {}),
         ]
         async with guarded(max(self._timeout, 10.0), writing=False):
             for collection, keys, options in wanted:
@@ -290,8 +297,9 @@ class Store(SnapshotQueries, JobStore):
             return await self._db.journal.find_one({"session_id": session_id, "tombstone": {"$gt": 0}}) is not None
 
     async def erase(self, session_id: str) -> None:
-        """Remove what a tombstoned session left. Bodies go; their keys stay, so that a stale owner still
-        collides. Can be repeated."""
+        """Remove what a tombstoned session left, its pictures first. Bodies go; their keys stay, so that a
+        stale owner still collides. Can be repeated."""
+        await self.erase_evidence(session_id)
         async with guarded(max(self._timeout, 10.0), writing=True):
             await self._db.snapshots.delete_one({"_id": session_id})
             await self._db.drafts.delete_many({"session_id": session_id})

@@ -13,7 +13,9 @@ import pytest
 
 from benchmarks import faces
 from orchestrator import vision
-from orchestrator.vision import REFERENCE_SIDE, LbpVerifier, Verdict, decode
+from orchestrator.interview.flags import Verdict
+from orchestrator.pictures import REFERENCE_SIDE, decode
+from orchestrator.vision import LbpVerifier
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 

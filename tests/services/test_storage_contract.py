@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,39 +20,13 @@ from orchestrator.interview.state import State, snapshot_of
 from orchestrator.journal import Appended, Collision
 from orchestrator.session import Request, Session, delete_request, state_of
 from orchestrator.storage.store import Store
-from tests.servers import MONGO_SERVERS, FerretDB, MongoServer, mongo_server, proxy_to
+from tests.servers import FerretDB, MongoServer, proxy_to
 from tests.unit.world import STAFF, T0, first_entry
 
 pytestmark = pytest.mark.services
 
 SHORT_SECONDS = 0.7
 """A time limit for calls that are meant to run into it."""
-
-
-@pytest.fixture(scope="module", params=MONGO_SERVERS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
-    server = mongo_server(request.param, tmp_path_factory.mktemp(request.param))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def database() -> str:
-    return f"test_{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-async def store(server: MongoServer, database: str) -> AsyncIterator[Store]:
-    store = await Store.open(server.url, database)
-    yield store
-    await drop(store)
-    await store.close()
-
-
-async def drop(store: Store) -> None:
-    with contextlib.suppress(Exception):
-        await store._client.drop_database(store._db.name)
 
 
 def entry_at(session_id: str, seq: int, epoch: int = 0, text: str = "", **more: Any) -> Entry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,19 +12,26 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from actors.faces import StillChecker, assess
 from actors.rooms import SessionRooms
+from actors.stills import SessionPictures
 from api.app import create_app
 from orchestrator.errors import NotFound
-from orchestrator.interview.commands import Caller, Command, Create, NewLink
-from orchestrator.interview.decide import created, decide
-from orchestrator.interview.entry import new_entry
+from orchestrator.interview.commands import Caller, Command, Create, NewLink, NoteSightings
+from orchestrator.interview.decide import created, plan
+from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
+from orchestrator.interview.proctoring import is_repeat
+from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.snapshot import Snapshot
 from orchestrator.interview.state import State, snapshot_of
 from orchestrator.interview.view import session_view
 from orchestrator.livekit import LiveKit
+from orchestrator.policies import policy_of
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
+from orchestrator.vision import LbpVerifier, check_frame
+from tests.unit.evidence_world import MemoryEvidence
 from tests.unit.world import T0
 
 BASE = "/api/parallel_interview"
@@ -32,14 +39,20 @@ BODY = {"name": "Ada", "email": "ada@example.com", "questions": ["Q1", "Q2"]}
 SECRET = b"s" * 32
 
 
-class MemoryStore:
-    """Jobs and snapshots in dictionaries."""
+class MemoryStore(MemoryEvidence):
+    """Jobs, snapshots, journals and pictures in dictionaries."""
 
     secret = SECRET
 
     def __init__(self, states: dict[str, State]) -> None:
+        super().__init__()
         self.states = states
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.journal: dict[str, list[Entry]] = {}
+
+    async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+        found = [entry for entry in self.journal.get(session_id, []) if entry.seq > after]
+        return found[:limit] if limit else found
 
     async def put_job(self, job: dict[str, Any], *, create: bool) -> bool:
         if create == (job["job_id"] in self.jobs):
@@ -55,20 +68,49 @@ class MemoryStore:
         return [s for s in found if before is None or _place(s) < before][:limit]
 
 
+class MemoryPictures(SessionPictures):
+    """With a FaceActor in this very process. `away`: it raises this; `called`: what it was asked."""
+
+    def __init__(self, settings: Settings, client: Any) -> None:
+        super().__init__(settings, client, SECRET)
+        self.verifier = LbpVerifier()
+        self.checker = StillChecker(client.store, client, self._check)
+        self.away: Exception | None = None
+        self.called: list[str] = []
+        self.work: asyncio.Task[None] | None = None
+
+    def _check(self, image: bytes, template: bytes | None) -> Any:
+        return check_frame(image, template, self.verifier)
+
+    async def _call(self, session_id: str, method: str, *args: Any, timeout: float, patient: bool = False) -> Any:
+        self.called.append(method)
+        if self.away is not None:
+            raise self.away
+        if method == "assess":
+            return await asyncio.to_thread(assess, *args, self.verifier)
+        if method == "forget":
+            return self.checker.forget(*args)
+        if self.work is None:
+            self.work = asyncio.get_running_loop().create_task(self.checker.work())
+        return await self.checker.look(*args)
+
+
 @dataclass
 class MemoryClient:
-    """What routes call. `failure` is raised by the next command."""
+    """What routes call. `failure` is raised by the next command. `clock`: the time of commands, in ms."""
 
     failure: Exception | None = None
     states: dict[str, State] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
 
     settings: Settings = field(default_factory=lambda: Settings(_env_file=None))  # pyright: ignore[reportCallIssue]
+    clock: Callable[[], int] | None = None
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.states)
         self.livekit = LiveKit(self.settings, SECRET)
         self.rooms = SessionRooms(self.livekit, self, 180_000)
+        self.pictures = MemoryPictures(self.settings, self)
 
     async def create(self, command: Create, caller: Caller, command_id: str | None) -> Reply:
         replayed = command_id in self.keys
@@ -77,8 +119,9 @@ class MemoryClient:
             self.keys[command_id] = session_id
         if not replayed:
             room = await self.rooms.first(session_id, command.scheduled_at)
-            entry = new_entry(session_id, 1, 0, T0 + len(self.states), created(command, room))
-            self.states[session_id] = fold(None, entry)
+            how = {"policy": self.settings.proctoring_policy, "frame_seconds": self.settings.frame_seconds}
+            now = self.clock() if self.clock else T0 + len(self.states)
+            self._append(session_id, new_entry(session_id, 1, 0, now, created(command, room, how), by=caller.principal))
         return self._reply(session_id, caller, replayed)
 
     async def send(
@@ -87,11 +130,36 @@ class MemoryClient:
         if self.failure is not None:
             raise self.failure
         state = await self.read(session_id)
-        events = decide(state, command, caller, T0 + 1000)
-        if events:
-            entry = new_entry(session_id, state.next_seq, 0, T0 + 1000, events)
-            self.states[session_id] = fold(state, entry)
-        return self._reply(session_id, caller, False)
+        planned = plan(state, command, caller, command_id, self.now())
+        if planned.events:
+            self._append(
+                session_id,
+                new_entry(
+                    session_id,
+                    state.next_seq,
+                    0,
+                    self.now(),
+                    planned.events,
+                    by=caller.principal,
+                    command=planned.command,
+                ),
+            )
+        return self._reply(session_id, caller, planned.replayed)
+
+    async def note(
+        self, session_id: str, sightings: tuple[Sighting, ...], caller: Caller, identity: tuple[str, str] | None
+    ) -> Reply:
+        state = await self.read(session_id)
+        if is_repeat(state, identity, self.now()):
+            return self._reply(session_id, caller, True)
+        return await self.send(session_id, NoteSightings(sightings, (identity,) if identity else ()), caller)
+
+    def now(self) -> int:
+        return self.clock() if self.clock else T0 + 1000
+
+    def _append(self, session_id: str, entry: Entry) -> None:
+        self.states[session_id] = fold(self.states.get(session_id), entry)
+        self.store.journal.setdefault(session_id, []).append(entry)
 
     async def renew_link(self, session_id: str) -> None:
         await self.send(session_id, NewLink(), Caller("staff", "staff"))
@@ -106,11 +174,12 @@ class MemoryClient:
         pass
 
     async def close(self) -> None:
-        pass
+        if self.pictures.work is not None:
+            self.pictures.work.cancel()
 
     def _reply(self, session_id: str, caller: Caller, replayed: bool) -> Reply:
         state = self.states[session_id]
-        return Reply(session_view(state, T0 + 1000, caller.role), state.version, replayed)
+        return Reply(session_view(state, self.now(), caller.role, policy_of(state)), state.version, replayed)
 
 
 @asynccontextmanager

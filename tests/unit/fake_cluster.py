@@ -270,7 +270,7 @@ class World:
     async def _names(self) -> list[str]:
         return ["Registry", *(p.name for p in self.processes if not p.dead)]
 
-    def _start(self, name: str, cpus: float, memory: int, avoid: Collection[str]) -> Process:
+    def _start(self, name: str, cpus: float, memory: int, avoid: Collection[str], hooks: dict[str, str]) -> Process:
         process = Process(name)
         self.processes.append(process)
         self._spawn(self._boot(process, avoid))

@@ -1,0 +1,506 @@
+"""FaceActor: looks at stills and reference faces. A small pool in the cluster, with its own share of the processors.
+
+    front end ──stores the still, then asks──> FaceActor ──verdict──> the answer, if it is there in time
+                                                  │
+                          stored stills that nobody has looked at, session by session, oldest first
+                                                  │
+                                   NoteFrames ──> the session, wherever it is held
+
+Stills wait in the storage, so none is lost when this process is; what it keeps in memory is read again or made anew.
+`StillChecker` is the work, without Ray; it holds one `Watch` for each session whose stills come here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actors import cluster
+from actors.clock import wall_ms
+from orchestrator.errors import InvalidInput, NotAnImage, NotFound, OrchestratorError, Retryable, UnusableTemplate
+from orchestrator.interview.commands import SYSTEM, Caller, Command, NoteFrames, NoteSightings
+from orchestrator.interview.flags import Change, Flagger, Verdict
+from orchestrator.interview.sightings import Sighting
+from orchestrator.interview.state import State
+from orchestrator.storage.evidence import Still
+
+if TYPE_CHECKING:
+    from orchestrator.vision import FaceVerifier, FrameResult
+
+log = logging.getLogger(__name__)
+
+MAX_GIVEN = 16
+"""Stills that are held in memory for front ends that wait; with more, they wait in the storage, and nobody for them."""
+MAX_WATCHES = 2_000
+SWEEP_SECONDS = 5.0
+BATCH_MS = 30_000
+"""Stills in which nothing was seen are noted this late at most."""
+LATE_MS = 30_000
+IDLE_MS = 600_000
+REFERENCE_MS = 60_000
+"""A reference face that was captured anew or erased is known here after this."""
+LEFTOVER_MS = 120_000
+MAX_ATTEMPTS = 2
+"""A still that has taken this many checkers down is called unreadable."""
+MAX_KEPT = 60
+"""Stills kept as evidence of one session; beyond it every second one goes."""
+DAY_MS = 24 * 3_600_000
+UNREADABLE = "unreadable"
+ROOM = 1024 * 2**20
+"""What decoding may take beyond what the process has at its start, in bytes."""
+
+Check = Callable[[bytes, "bytes | None"], "FrameResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What one still shows. `dense`: the next one is wanted sooner. `error`: it could not be read."""
+
+    verdict: str
+    faces: int | None
+    dense: bool
+    error: OrchestratorError | None = None
+
+
+class Sessions(Protocol):
+    """The part of InterviewClient that is needed here."""
+
+    async def read(self, session_id: str) -> State: ...
+
+    async def send(self, session_id: str, command: Command, caller: Caller) -> Any: ...
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is to be noted with the next command."""
+
+    until: int = 0
+    since: int | None = None
+    times: list[int] = field(default_factory=list)
+    late: int = 0
+    dropped: int = 0
+    unreadable: int = 0
+    sightings: list[Sighting] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    thinned: list[str] = field(default_factory=list)
+
+    def command(self) -> NoteFrames | NoteSightings:
+        """Silence ends what was seen without a still to say so."""
+        if self.since is None:
+            return NoteSightings(tuple(self.sightings))
+        return NoteFrames(
+            self.until,
+            tuple(self.times),
+            tuple(self.sightings),
+            self.late,
+            self.dropped,
+            self.unreadable,
+            tuple(self.kept),
+            tuple(self.thinned),
+        )
+
+
+@dataclass(slots=True)
+class Watch:
+    """One session whose stills come here. `before`: the last still, if it was not kept."""
+
+    flagger: Flagger
+    kept: list[str]
+    template: bytes | None = None
+    reference_at: int | None = None
+    used_at: int = 0
+    before: tuple[str, int, str, str] | None = None
+    trouble: bool = False
+    batch: Batch = field(default_factory=Batch)
+    unsent: NoteFrames | NoteSightings | None = None
+
+
+class StillChecker:
+    """`check` looks at one picture, in a thread. `share`: of one core, that checking may use."""
+
+    def __init__(
+        self,
+        store: Any,
+        sessions: Sessions,
+        check: Check,
+        *,
+        share: float = 1.0,
+        evidence_days: float = 30.0,
+        mine: Callable[[str], bool] = lambda session_id: True,
+        clock: Callable[[], int] = wall_ms,
+    ) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._check = check
+        self._share = min(1.0, share)
+        self._keep_ms = round(evidence_days * DAY_MS)
+        self._mine = mine
+        self._clock = clock
+        self._watches: OrderedDict[str, Watch] = OrderedDict()
+        self._given: dict[str, deque[Still]] = {}
+        self._waiting: dict[str, asyncio.Future[Glance]] = {}
+        self._turns: OrderedDict[str, None] = OrderedDict()
+        self._behind: set[str] = set()
+        self._more = asyncio.Event()
+
+    @property
+    def held(self) -> int:
+        return len(self._waiting)
+
+    async def look(self, still: Still) -> Glance | None:
+        """Look at a still that has just been stored; None if it has to wait its turn in the storage."""
+        session_id = still.session_id
+        if len(self._waiting) >= MAX_GIVEN or session_id in self._behind:
+            self._behind.add(session_id)
+            self._turn(session_id)
+            return None
+        future: asyncio.Future[Glance] = asyncio.get_running_loop().create_future()
+        self._waiting[still.id] = future
+        self._given.setdefault(session_id, deque()).append(still)
+        self._turn(session_id)
+        try:
+            return await future
+        finally:
+            self._waiting.pop(still.id, None)
+
+    def forget(self, session_id: str) -> None:
+        """The session's reference face is another one now."""
+        if session_id in self._watches:
+            self._watches[session_id].reference_at = None
+
+    async def work(self) -> None:
+        """Look at one still after another, for ever; each session in turn."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._turns:
+                self._more.clear()
+                await self._more.wait()
+            session_id, _ = self._turns.popitem(last=False)
+            began = loop.time()
+            try:
+                again = await self._one(session_id)
+            except OrchestratorError as error:
+                log.info("a still is looked at later", extra={"session_id": session_id, "reason": error.code})
+                self._put_off(session_id)
+                await asyncio.sleep(0.5)
+                continue
+            except Exception:
+                log.exception("a still could not be looked at", extra={"session_id": session_id})
+                self._put_off(session_id)
+                await asyncio.sleep(0.5)
+                continue
+            if again:
+                self._turn(session_id)
+            await asyncio.sleep((loop.time() - began) * (1 / self._share - 1))
+
+    async def sweep(self) -> None:
+        """Find what waits in the storage, note what is due, forget who is idle."""
+        for session_id in await self._store.pending_sessions(MAX_WATCHES):
+            if self._mine(session_id) and session_id not in self._given:
+                self._behind.add(session_id)
+                self._turn(session_id)
+        now = self._clock()
+        for session_id, watch in list(self._watches.items()):
+            watch.batch.sightings += [_sighting(change, {}) for change in watch.flagger.silent(now)]
+            due = watch.batch.since is not None and now - watch.batch.since >= BATCH_MS
+            if due or watch.unsent is not None or watch.batch.sightings:
+                await self._note(session_id, watch)
+            if now - watch.used_at > IDLE_MS and watch.unsent is None:
+                self._watches.pop(session_id, None)
+        await self._store.drop_leftovers(now - LEFTOVER_MS)
+
+    def _turn(self, session_id: str) -> None:
+        self._turns.setdefault(session_id, None)
+        self._more.set()
+
+    def _put_off(self, session_id: str) -> None:
+        """Nobody waits for this session's stills any more; they come in their order from the storage, after a sweep."""
+        for still in self._given.pop(session_id, ()):
+            waiting = self._waiting.get(still.id)
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(Retryable("The still is looked at later.", retry_after=1))
+        self._behind.add(session_id)
+
+    async def _one(self, session_id: str) -> bool:
+        """Look at the session's next still. Whether there may be another one."""
+        given = self._given.get(session_id)
+        if session_id in self._behind:
+            still = await self._store.next_pending(session_id)
+            if still is None:
+                self._put_off(session_id)
+                self._behind.discard(session_id)
+                return False
+        elif given:
+            still = given.popleft()
+        else:
+            self._given.pop(session_id, None)
+            return False
+        watch = await self._watch(session_id)
+        glance = await self._glance(watch, still)
+        waiting = self._waiting.get(still.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(glance)
+        if watch.batch.sightings:
+            await self._note(session_id, watch)
+        return True
+
+    async def _watch(self, session_id: str) -> Watch:
+        now = self._clock()
+        watch = self._watches.get(session_id)
+        if watch is None:
+            state = await self._sessions.read(session_id)
+            already = [Verdict(o.kind) for o in state.proctoring.open if o.source == "frames"]
+            kept = [still.id for still in await self._store.kept_of(session_id)]
+            watch = self._watches[session_id] = Watch(Flagger(already=already), kept)
+            if len(self._watches) > MAX_WATCHES:
+                await self._forget_oldest()
+        if watch.reference_at is None or now - watch.reference_at > REFERENCE_MS:
+            reference = await self._store.reference_of(session_id)
+            watch.template = reference.template if reference is not None else None
+            watch.reference_at = now
+        watch.used_at = now
+        self._watches.move_to_end(session_id)
+        return watch
+
+    async def _forget_oldest(self) -> None:
+        session_id, watch = next(iter(self._watches.items()))
+        await self._note(session_id, watch)
+        self._watches.pop(session_id, None)
+
+    async def _glance(self, watch: Watch, still: Still) -> Glance:
+        """Look at one still, and enter what it shows into the batch."""
+        error: OrchestratorError | None = None
+        result: FrameResult | None = None
+        if still.attempts <= MAX_ATTEMPTS:
+            try:
+                result = await self._checked(watch, still)
+            except (InvalidInput, NotAnImage) as unreadable:
+                error = unreadable
+            except MemoryError:
+                error = InvalidInput.at("/image", "The image takes too much memory to be looked at.")
+        verdict = result.verdict.value if result is not None else UNREADABLE
+        because = self._because(watch, still, verdict)
+        if not await self._store.finish_still(still.id, verdict, because):
+            return Glance(
+                verdict, None, watch.flagger.dense, error
+            )  # it was dropped, or the session deleted, meanwhile
+        batch, now = watch.batch, self._clock()
+        batch.since = now if batch.since is None else batch.since
+        batch.until = max(batch.until, still.at)
+        batch.dropped += still.thinned
+        if result is None:
+            batch.unreadable += 1
+            await self._store.drop_stills([still.id])
+            return Glance(verdict, None, watch.flagger.dense, error)
+        batch.times.append(still.at)
+        batch.late += now - still.received_at > LATE_MS
+        detail = _detail(still, result)
+        batch.sightings += [_sighting(change, detail) for change in watch.flagger.add(still.at, result.verdict)]
+        await self._keep(watch, still, verdict, because)
+        return Glance(verdict, len(result.faces), watch.flagger.dense)
+
+    async def _checked(self, watch: Watch, still: Still) -> FrameResult:
+        try:
+            return await asyncio.to_thread(self._check, still.image, watch.template)
+        except UnusableTemplate as error:
+            log.warning("reference unusable", extra={"session_id": still.session_id, "reason": error.detail})
+            watch.template = None
+            return await asyncio.to_thread(self._check, still.image, None)
+
+    def _because(self, watch: Watch, still: Still, verdict: str) -> str | None:
+        """Why the still is kept, if it is."""
+        if verdict == UNREADABLE:
+            return None
+        if verdict != Verdict.OK:
+            return f"it shows {verdict}"
+        if watch.trouble:
+            return "the next one after something was seen"
+        return "the first one" if not watch.kept and watch.before is None else None
+
+    async def _keep(self, watch: Watch, still: Still, verdict: str, because: str | None) -> None:
+        """Keep this one if there is a reason, with the one before if something is seen now; else let that one go."""
+        before, trouble = watch.before, verdict != Verdict.OK
+        watch.before = None if because is not None else (still.id, still.at, still.sha256, verdict)
+        if before is not None:
+            if trouble and await self._store.keep_still(
+                before[0], "the last one before", self._clock() + self._keep_ms
+            ):
+                self._note_kept(watch, *before, "the last one before")
+            elif not trouble:
+                await self._store.drop_stills([before[0]])
+        watch.trouble = trouble
+        if because is not None:
+            await self._store.keep_still(still.id, because, self._clock() + self._keep_ms)
+            self._note_kept(watch, still.id, still.at, still.sha256, verdict, because)
+        if len(watch.kept) > MAX_KEPT:
+            thinned = watch.kept[1:-1:2]
+            await self._store.drop_stills(thinned)
+            watch.kept = [kept for kept in watch.kept if kept not in set(thinned)]
+            watch.batch.thinned += thinned
+
+    def _note_kept(self, watch: Watch, still_id: str, at: int, sha256: str, verdict: str, because: str) -> None:
+        watch.kept.append(still_id)
+        kept = {"id": still_id, "at": at, "sha256": sha256, "because": because, "verdict": verdict}
+        watch.batch.kept.append(kept)
+
+    async def _note(self, session_id: str, watch: Watch) -> None:
+        """Enter the batch into the session's journal. One of unknown outcome is sent again unchanged, first of all."""
+        for _ in range(2):
+            if watch.unsent is None:
+                if watch.batch.since is None and not watch.batch.sightings:
+                    return
+                watch.unsent, watch.batch = watch.batch.command(), Batch()
+            try:
+                await self._sessions.send(session_id, watch.unsent, SYSTEM)
+            except NotFound:
+                self._watches.pop(session_id, None)
+                await self._store.erase_evidence(session_id)
+                return
+            except Retryable as error:
+                log.info("stills are noted later", extra={"session_id": session_id, "reason": error.code})
+                return
+            watch.unsent = None
+
+
+def _detail(still: Still, result: FrameResult) -> dict[str, Any]:
+    """What an event says of the still by which it began or ended."""
+    detail: dict[str, Any] = {"still": still.id, "sha256": still.sha256, "faces": len(result.faces)}
+    if result.engine is not None:
+        detail |= {"engine": result.engine, "engine_version": result.engine_version, "threshold": result.threshold}
+    if result.distance is not None:
+        detail["distance"] = round(result.distance, 4)
+    return detail
+
+
+def _sighting(change: Change, detail: dict[str, Any]) -> Sighting:
+    return Sighting(change.kind.value, "frames", change.at_ms, change.edge, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """Whether a picture may serve as reference. `template` and what made it are there only if it may."""
+
+    quality: dict[str, Any]
+    media_type: str
+    template: bytes | None = None
+    engine: str = ""
+    engine_version: str = ""
+
+
+def assess(image: bytes, verifier: FaceVerifier) -> Assessed:
+    """Look at a picture for reference. Raises InvalidInput or NotAnImage."""
+    from orchestrator.pictures import REFERENCE_SIDE, decode
+    from orchestrator.vision import assess_reference
+
+    picture = decode(image, REFERENCE_SIDE)
+    quality = assess_reference(picture)
+    figures = {
+        "faces": quality.faces,
+        "face_share": _rounded(quality.face_share),
+        "sharpness": _rounded(quality.sharpness),
+        "brightness": _rounded(quality.brightness),
+        "clipped": _rounded(quality.clipped),
+        "roll": _rounded(quality.roll),
+        "problems": [{"code": p.code, "advice": p.advice} for p in quality.problems],
+    }
+    if not quality.ok or quality.face is None:
+        return Assessed(figures, picture.media_type)
+    template = verifier.template(picture, quality.face)
+    return Assessed(figures, picture.media_type, template, verifier.engine, verifier.engine_version)
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 3)
+
+
+class FaceActor:
+    """The checker as an actor, one of `of`. Errors are returned as values."""
+
+    def __init__(self, name: str, number: int, of: int) -> None:
+        from actors.hooks import limit_memory
+        from actors.stills import shard_of
+        from orchestrator import logs
+        from orchestrator.settings import get_settings
+        from orchestrator.vision import LbpVerifier, self_check
+
+        logs.configure()
+        cluster.raise_priority(19)
+        self._name = name
+        self._settings = get_settings()
+        self._verifier = LbpVerifier()
+        self_check()
+        limit_memory(ROOM)
+        self._mine = lambda session_id: shard_of(session_id, of) == number
+        self._checker: asyncio.Future[StillChecker] = asyncio.get_running_loop().create_future()
+        self._main = asyncio.get_running_loop().create_task(self._run())
+
+    def __repr__(self) -> str:
+        return self._name
+
+    async def ping(self) -> bool:
+        return self._checker.done()
+
+    async def look(self, still: Still) -> Glance | OrchestratorError | None:
+        try:
+            glance = await (await asyncio.shield(self._checker)).look(still)
+        except OrchestratorError as error:
+            return error
+        if glance is not None:
+            cluster.count("interview_stills_checked", "Stills that were looked at, by verdict.", verdict=glance.verdict)
+        return glance
+
+    async def assess(self, image: bytes) -> Assessed | OrchestratorError:
+        try:
+            return await asyncio.to_thread(assess, image, self._verifier)
+        except OrchestratorError as error:
+            return error
+        except MemoryError:
+            return InvalidInput.at("/image", "The image takes too much memory to be looked at.")
+
+    async def forget(self, session_id: str) -> None:
+        if self._checker.done():
+            self._checker.result().forget(session_id)
+
+    async def _run(self) -> None:
+        checker = await self._made()
+        with contextlib.suppress(OrchestratorError):
+            await checker.sweep()  # what waits is older than what will come
+        self._checker.set_result(checker)
+        work = asyncio.get_running_loop().create_task(checker.work())
+        while not work.done():
+            with contextlib.suppress(OrchestratorError):
+                try:
+                    await checker.sweep()
+                except OrchestratorError:
+                    raise
+                except Exception:
+                    log.exception("the sweep of stills failed")
+            await asyncio.sleep(SWEEP_SECONDS)
+        cluster.exit_process()  # without its work this process is of no use; Ray starts another one
+
+    async def _made(self) -> StillChecker:
+        from actors.client import InterviewClient
+        from actors.storage import open_store
+        from orchestrator.vision import check_frame
+
+        while True:
+            try:
+                store = await open_store()
+                break
+            except OrchestratorError as error:
+                log.info("the storage is not there yet", extra={"reason": error.code})
+                await asyncio.sleep(1)
+        client = InterviewClient(self._settings, store)
+        return StillChecker(
+            store,
+            client,
+            lambda image, template: check_frame(image, template, self._verifier),
+            share=self._settings.face_cpus,
+            evidence_days=self._settings.evidence_days,
+            mine=self._mine,
+        )

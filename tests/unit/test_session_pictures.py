@@ -1,0 +1,416 @@
+"""SessionPictures: how stills and reference faces are taken in, and what is left of them when something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from actors import cluster, stills
+from actors.faces import DAY_MS, Assessed, Glance
+from actors.stills import AWAY_SECONDS, BURST, HUMAN_ROUTE, MAX_PENDING, OLD_MS, SessionPictures, Taken, shard_of
+from orchestrator.errors import (
+    CommandIdReused,
+    InvalidInput,
+    NotAnImage,
+    NotFound,
+    OrchestratorError,
+    StateConflict,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
+)
+from orchestrator.interview import commands as c
+from orchestrator.media import MAX_BYTES
+from orchestrator.session import Reply
+from orchestrator.settings import Settings
+from tests.unit.api_world import SECRET, MemoryClient
+from tests.unit.evidence_world import a_still
+from tests.unit.world import T0, Clock, create_command
+
+JPEG, OTHER = b"\xff\xd8\xff one", b"\xff\xd8\xff another"
+WHO = c.Caller("candidate:s1", "candidate")
+QUALITY: dict[str, Any] = {"faces": 1, "problems": []}
+GOOD = Assessed(QUALITY, "image/jpeg", b"template", "lbp-chi2", "1")
+BLURRED = Assessed({"faces": 1, "problems": [{"code": "blurred", "advice": "Hold still."}]}, "image/jpeg")
+GLANCE = Glance("ok", 1, False)
+
+
+class Client(MemoryClient):
+    """One whose commands fail on purpose. `before`: what happens just before the next one."""
+
+    before: Callable[[], Awaitable[Any]] | None = None
+    refusal: OrchestratorError | None = None
+
+    async def send(
+        self, session_id: str, command: c.Command, caller: c.Caller, command_id: str | None = None, *more: Any
+    ) -> Reply:
+        if self.before is not None:
+            before, self.before = self.before, None
+            await before()
+        if self.refusal is not None:
+            raise self.refusal
+        return await super().send(session_id, command, caller, command_id, *more)
+
+
+class World:
+    """Pictures of a front end, whose FaceActor answers what `answers` says. `asked`: the calls it gets."""
+
+    def __init__(self, clock: Clock, **settings: Any) -> None:
+        self.clock = clock
+        self.settings = Settings(**settings, _env_file=None)  # pyright: ignore[reportCallIssue]
+        self.client = Client(settings=self.settings, clock=clock)
+        self.store = self.client.store
+        self.pictures = SessionPictures(self.settings, self.client, SECRET)
+        self.answers: dict[str, Any] = {"look": GLANCE, "assess": GOOD, "forget": None}
+        self.asked: list[str] = []
+        self.made: list[int] = []
+        self.session_id = ""
+
+    async def call(self, actor: Any, method: str, *args: Any, label: str | None = None, timeout: float) -> Any:
+        self.asked.append(method)
+        answer = self.answers[method]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def ensure(self, number: int, of: int, cpus: float) -> int:
+        self.made.append(number)
+        return number
+
+    async def session(self, **more: Any) -> str:
+        reply = await self.client.create(create_command(**more), c.Caller("staff", "staff"), None)
+        self.session_id = str(reply.session["session_id"])
+        return self.session_id
+
+    async def still(self, image: bytes = JPEG, at: int | None = None, key: str | None = None) -> Taken:
+        self.clock.advance(0.001)
+        return await self.pictures.still(self.session_id, image, at, WHO, key)
+
+    async def reference(self, image: bytes = JPEG, key: str | None = None) -> tuple[Reply, dict[str, Any]]:
+        return await self.pictures.reference(self.session_id, image, WHO, key)
+
+    async def do(self, command: c.Command) -> None:
+        await MemoryClient.send(self.client, self.session_id, command, c.Caller("staff", "staff"))
+
+    def events(self) -> list[str]:
+        entries = self.store.journal[self.session_id]
+        return [event["type"] for entry in entries for event in entry.content()["events"]]
+
+    def full_bucket(self) -> None:
+        self.pictures._buckets.clear()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(stills, "wall_ms", clock)
+    return clock
+
+
+@pytest.fixture
+async def world(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    world = made(clock, monkeypatch)
+    await world.session()
+    yield world
+
+
+def made(clock: Clock, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> World:
+    world = World(clock, **settings)
+    monkeypatch.setattr(cluster, "call", world.call)
+    monkeypatch.setattr(cluster, "ensure_face_actor", world.ensure)
+    return world
+
+
+# Stills
+
+
+async def test_a_still_is_stored_before_anybody_looks_at_it(world: World) -> None:
+    taken = await world.still()
+    sha = hashlib.sha256(JPEG).hexdigest()
+    assert taken == Taken(taken.id, world.clock(), sha, GLANCE, 15.0)
+    row = world.store.rows[taken.id]
+    assert (row.still.image, row.still.sha256, row.still.media_type) == (JPEG, sha, "image/jpeg")
+    assert row.still.expires_at == world.clock() + DAY_MS and row.still.session_id == world.session_id
+    assert world.asked == ["look"]
+    world.store.failing["add_still"] = [Unavailable("away")]
+    with pytest.raises(Unavailable):
+        await world.still()
+    assert world.asked == ["look"]
+
+
+async def test_the_next_one_is_wanted_sooner_while_something_is_seen(world: World) -> None:
+    world.answers["look"] = Glance("face_absent", 0, True)
+    assert (await world.still()).next_seconds == 5.0
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [(b"", InvalidInput), (b"GIF89a", NotAnImage), (b"<svg/>", NotAnImage), (JPEG + bytes(MAX_BYTES), TooLarge)],
+)
+async def test_what_is_no_picture_by_its_first_bytes_is_not_stored(
+    world: World, image: bytes, error: type[OrchestratorError]
+) -> None:
+    with pytest.raises(error):
+        await world.still(image)
+    with pytest.raises(error):
+        await world.reference(image)
+    assert world.store.calls == [] and world.asked == []
+
+
+async def test_one_that_cannot_be_read_is_refused(world: World) -> None:
+    world.answers["look"] = Glance("unreadable", None, False, InvalidInput.at("/image", "damaged"))
+    with pytest.raises(InvalidInput, match="damaged"):
+        await world.still()
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [(None, 0), (0, 0), (-5_000, -5_000), (-OLD_MS, -OLD_MS), (-OLD_MS - 1, 0), (1, 0), (10**9, 0), (-(10**12), 0)],
+)
+async def test_times_that_cannot_be_are_taken_for_a_wrong_clock(world: World, told: int | None, expected: int) -> None:
+    now = world.clock() + 1
+    assert (await world.still(at=None if told is None else now + told)).at == now + expected
+
+
+async def test_too_many_stills_of_one_session_are_429(world: World) -> None:
+    for _ in range(int(BURST)):
+        await world.still()
+    for _ in range(3):
+        with pytest.raises(TooManyRequests) as caught:
+            await world.still()
+        assert caught.value.retry_after == 2
+    first = world.session_id
+    await world.session()
+    assert (await world.still()).glance == GLANCE, "other sessions are free"
+    left, at = world.pictures._buckets[first]
+    world.pictures._buckets[first] = (left, at - 2.1)
+    world.session_id = first
+    await world.still()
+    with pytest.raises(TooManyRequests):
+        await world.still()
+
+
+async def test_how_often_is_forgotten_for_the_session_seen_longest_ago(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stills, "MAX_BUCKETS", 2)
+    for session_id in ("a", "b", "a", "c"):
+        world.pictures._take_from_bucket(session_id)
+    assert list(world.pictures._buckets) == ["a", "c"]
+
+
+async def test_a_key_sent_again_is_the_same_still(world: World) -> None:
+    first = await world.still(key="k1")
+    again = await world.still(key="k1")
+    assert again.replayed and again.id == first.id and len(world.store.rows) == 1 and world.asked == ["look"]
+    with pytest.raises(CommandIdReused):
+        await world.still(OTHER, key="k1")
+    assert (await world.still(OTHER, key="k2")).id != first.id
+    mine = await world.pictures.still(world.session_id, JPEG, None, c.Caller("key:x", "staff"), "k1")
+    assert mine.id != first.id, "keys are of one caller"
+    world.full_bucket()
+    await world.session()
+    assert (await world.still(key="k1")).id != first.id, "and of one session"
+
+
+async def test_of_too_many_that_wait_every_second_one_goes_and_is_counted(world: World) -> None:
+    world.answers["look"] = None
+    for n in range(MAX_PENDING):
+        await world.store.add_still(a_still(f"p{n}", T0 + n, world.session_id, thinned=n))
+    taken = await world.still()
+    assert list(world.store.rows) == ["p0", "p2", "p4", taken.id]
+    assert world.store.rows[taken.id].still.thinned == 3 + 1 + 3 + 5
+    for _ in range(3):
+        taken = await world.still()
+    assert len(world.store.rows) <= MAX_PENDING
+    assert sum(row.still.thinned for row in world.store.rows.values()) + len(world.store.rows) == 6 + 4 + 15
+
+
+async def test_a_session_deleted_meanwhile_keeps_no_still(world: World) -> None:
+    world.store.deleted.add(world.session_id)
+    with pytest.raises(NotFound):
+        await world.still()
+    assert world.store.rows == {} and world.asked == []
+
+
+async def test_of_a_session_that_is_not_there_nothing_is_stored(world: World) -> None:
+    world.session_id = "nobody"
+    for call in (world.still, world.reference):
+        with pytest.raises(NotFound):
+            await call()
+    assert world.store.rows == {} and world.store.faces == {}
+
+
+# FaceActors
+
+
+async def test_while_the_face_actor_is_silent_nobody_waits_for_it_again_and_again(world: World) -> None:
+    world.answers["look"] = cluster.ActorSilent("silent", retry_after=1)
+    assert (await world.still()).glance is None
+    assert (await world.still()).glance is None
+    assert world.asked == ["look"], "the second one did not ask"
+    assert len(world.store.rows) == 2
+    world.pictures._away_until -= AWAY_SECONDS
+    world.answers["look"] = GLANCE
+    assert (await world.still()).glance == GLANCE
+
+
+async def test_a_reference_asks_although_the_face_actor_was_silent(world: World) -> None:
+    world.answers["look"] = cluster.ActorSilent("silent", retry_after=1)
+    await world.still()
+    await world.reference()
+    assert world.asked == ["look", "assess"], "nobody is told to forget either; it reads it again in a minute"
+
+
+async def test_a_face_actor_that_is_gone_is_looked_for_anew(world: World) -> None:
+    world.answers["look"] = cluster.ActorGone("gone", retry_after=1)
+    for _ in range(2):
+        assert (await world.still()).glance is None
+    assert world.made == [0, 0]
+    world.answers["look"] = GLANCE
+    for _ in range(2):
+        assert (await world.still()).glance == GLANCE
+    assert world.made == [0, 0, 0]
+
+
+@pytest.mark.parametrize("error", [cluster.ActorGone, cluster.ActorSilent, cluster.ActorAway])
+async def test_without_a_face_actor_a_reference_is_503_and_nothing_is_stored(
+    world: World, error: type[OrchestratorError]
+) -> None:
+    world.answers["assess"] = error("away", retry_after=1)
+    with pytest.raises(OrchestratorError) as caught:
+        await world.reference()
+    assert caught.value.code == "unavailable" and world.store.faces == {}
+
+
+async def test_where_there_are_no_face_actors_stills_wait(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = made(clock, monkeypatch, face_actors=0)
+    await world.session()
+    assert (await world.still()).glance is None and world.asked == world.made == []
+    with pytest.raises(Unavailable):
+        await world.reference()
+
+
+async def test_each_session_has_its_face_actor(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = made(clock, monkeypatch, face_actors=3)
+    for _ in range(12):
+        session_id = await world.session()
+        await world.still()
+        assert shard_of(session_id, 3) in world.made
+    assert sorted(world.made) == [0, 1, 2]
+
+
+# The reference face
+
+
+async def test_a_reference_is_stored_until_it_expires_and_the_journal_says_so(world: World) -> None:
+    reply, quality = await world.reference()
+    face = world.store.faces[world.session_id]
+    assert (face.image, face.template, face.engine, face.engine_version) == (JPEG, b"template", "lbp-chi2", "1")
+    assert face.expires_at - world.clock() == 7 * DAY_MS and face.at == world.clock()
+    assert quality == QUALITY and world.asked == ["assess", "forget"]
+    assert world.events() == ["created", "consent_given", "reference_captured"]
+    proctoring: Any = reply.session["proctoring"]
+    assert proctoring["reference_captured_at"] is not None
+    await world.reference(OTHER)
+    assert world.events()[-2:] == ["reference_captured", "reference_captured"], "consent is given once"
+
+
+async def test_one_that_cannot_serve_says_what_to_change_and_is_not_stored(world: World) -> None:
+    world.answers["assess"] = BLURRED
+    with pytest.raises(InvalidInput) as caught:
+        await world.reference()
+    error = caught.value
+    assert error.detail == f"Hold still. {HUMAN_ROUTE}"
+    assert error.errors == [{"pointer": "/image", "detail": "Hold still."}]
+    assert error.fields["quality"] == BLURRED.quality
+    assert world.store.faces == {} and world.events() == ["created"]
+
+
+async def test_a_reference_of_a_session_deleted_meanwhile_is_erased_again(world: World) -> None:
+    async def delete() -> None:
+        del world.client.states[world.session_id]
+
+    world.client.before = delete
+    with pytest.raises(NotFound):
+        await world.reference()
+    assert world.store.faces == {}
+
+
+async def test_a_reference_of_unknown_outcome_stays_until_it_is_sent_again(world: World) -> None:
+    world.client.refusal = Unavailable("away")
+    with pytest.raises(Unavailable):
+        await world.reference(key="k1")
+    world.client.refusal = None
+    await world.reference(key="k1")
+    reply, _ = await world.reference(key="k1")
+    assert reply.replayed and world.events().count("reference_captured") == 1
+    assert world.session_id in world.store.faces
+
+
+@pytest.mark.xfail(strict=True, reason="only NotFound has the reference erased again")
+async def test_a_reference_that_the_session_refused_is_not_kept(world: World) -> None:
+    world.client.before = lambda: world.do(c.End())
+    with pytest.raises(StateConflict):
+        await world.reference()
+    assert world.store.faces == {}, "biometric data that the journal does not know of"
+
+
+@pytest.mark.xfail(strict=True, reason="the reference is replaced before it is known that the key was used before")
+async def test_a_key_used_again_with_another_picture_does_not_replace_the_reference(world: World) -> None:
+    await world.reference(JPEG, "k1")
+    with pytest.raises(CommandIdReused):
+        await world.reference(OTHER, "k1")
+    sha = world.client.states[world.session_id].proctoring.reference_sha256
+    assert world.store.faces[world.session_id].sha256 == sha
+
+
+@pytest.mark.xfail(strict=True, reason="a repeat stores the picture anew, with a new expiry that no event tells of")
+async def test_a_repeat_does_not_prolong_how_long_a_reference_is_kept(world: World) -> None:
+    await world.reference(JPEG, "k1")
+    expires_at = world.store.faces[world.session_id].expires_at
+    world.clock.advance(3600)
+    await world.reference(JPEG, "k1")
+    assert world.store.faces[world.session_id].expires_at == expires_at
+
+
+# Whether pictures may be taken
+
+
+async def test_with_a_privacy_policy_nothing_is_taken_before_consent(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = made(clock, monkeypatch, privacy_policy="privacy-3")
+    await world.session()
+    for call in (world.still, world.reference):
+        with pytest.raises(StateConflict) as caught:
+            await call()
+        assert caught.value.fields == {"current_status": "initialized", "allowed_actions": ["consent"]}
+    assert world.store.calls == [] and world.asked == []
+    await world.do(c.Consent("privacy-3"))
+    await world.still()
+    await world.reference()
+    assert world.events() == ["created", "consent_given", "reference_captured"]
+
+
+@pytest.mark.parametrize("why", ["exempt", "completed"])
+async def test_no_pictures_of_who_is_exempt_or_has_ended(world: World, why: str) -> None:
+    if why == "exempt":
+        await world.session(accommodations=replace(create_command().accommodations, camera_exempt=True))
+    else:
+        await world.do(c.End())
+    for call in (world.still, world.reference):
+        with pytest.raises(StateConflict) as caught:
+            await call()
+        assert caught.value.fields["allowed_actions"] == []
+    assert world.store.calls == [] and world.asked == []
+
+
+async def test_calls_at_once_lose_no_still(world: World) -> None:
+    taken = await asyncio.gather(*(world.still(key=f"k{n}") for n in range(int(BURST))))
+    assert {one.id for one in taken} == set(world.store.rows)
