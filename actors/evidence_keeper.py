@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -33,17 +34,18 @@ class EvidenceKeeper:
         await self._each(self._erase_stills, list(stills.items()))
 
     async def _erase_reference(self, session_id: str) -> None:
-        await self._note(session_id, NoteErased("reference", RETENTION))
+        await self._note(session_id, NoteErased("reference", RETENTION), None)
         await self._store.erase_reference(session_id)
 
     async def _erase_stills(self, found: tuple[str, list[str]]) -> None:
         session_id, still_ids = found
-        await self._note(session_id, NoteErased("stills", RETENTION, tuple(still_ids)))
+        # By the pictures' ids, so that doing the same again notes it once.
+        digest = hashlib.sha256(",".join(still_ids).encode()).hexdigest()
+        await self._note(session_id, NoteErased("stills", RETENTION, tuple(still_ids)), f"erased:{digest}")
         await self._store.drop_stills(still_ids)
 
-    async def _note(self, session_id: str, command: NoteErased) -> None:
+    async def _note(self, session_id: str, command: NoteErased, command_id: str | None) -> None:
         try:
-            # By the pictures' ids, so that doing it again notes it once.
-            await self._client.send(session_id, command, SYSTEM, f"{command.what}:{','.join(command.ids)}"[:200])
+            await self._client.send(session_id, command, SYSTEM, command_id)
         except NotFound:
             return  # the session was deleted; what is left of it goes too

@@ -6,7 +6,8 @@
                                                   │
                                    NoteFrames ──> the session, wherever it is held
 
-Stills wait in the storage, so none is lost when this process is; what it keeps in memory is read again or made anew.
+Stills wait in the storage, so none that nobody has looked at is lost when this process is. What it keeps in memory is
+read again or made anew; sums of stills in which nothing was seen, of BATCH_MS at most, are lost with it.
 `StillChecker` is the work, without Ray; it holds one `Watch` for each session whose stills come here.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_GIVEN = 16
+MAX_GIVEN = 6
 """Stills that are held in memory for front ends that wait; with more, they wait in the storage, and nobody for them."""
 MAX_WATCHES = 2_000
 SWEEP_SECONDS = 5.0
@@ -44,9 +46,13 @@ LATE_MS = 30_000
 IDLE_MS = 600_000
 REFERENCE_MS = 60_000
 """A reference face that was captured anew or erased is known here after this."""
-LEFTOVER_MS = 120_000
+LEFTOVER_MS = 660_000
+"""Longer than two stills may be apart: the one before is still wanted when something is seen."""
+SILENCE_MS = 60_000
+SILENT_FRAMES = 3
+"""What was seen is over when no still has come for so many intervals, or SILENCE_MS if that is longer."""
 MAX_ATTEMPTS = 2
-"""A still that has taken this many checkers down is called unreadable."""
+"""A still that has taken down the checker that it was given to, and this many after it, is called unreadable."""
 MAX_KEPT = 60
 """Stills kept as evidence of one session; beyond it every second one goes."""
 DAY_MS = 24 * 3_600_000
@@ -79,7 +85,7 @@ class Sessions(Protocol):
 class Batch:
     """What is to be noted with the next command."""
 
-    until: int = 0
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
     since: int | None = None
     times: list[int] = field(default_factory=list)
     late: int = 0
@@ -94,7 +100,7 @@ class Batch:
         if self.since is None:
             return NoteSightings(tuple(self.sightings))
         return NoteFrames(
-            self.until,
+            self.id,
             tuple(self.times),
             tuple(self.sightings),
             self.late,
@@ -107,7 +113,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Watch:
-    """One session whose stills come here. `before`: the last still, if it was not kept."""
+    """One session whose stills come here. `before`: the last still, if it was not kept. `entered`: the last still."""
 
     flagger: Flagger
     kept: list[str]
@@ -116,6 +122,7 @@ class Watch:
     used_at: int = 0
     before: tuple[str, int, str, str] | None = None
     trouble: bool = False
+    entered: str = ""
     batch: Batch = field(default_factory=Batch)
     unsent: NoteFrames | NoteSightings | None = None
 
@@ -143,9 +150,9 @@ class StillChecker:
         self._clock = clock
         self._watches: OrderedDict[str, Watch] = OrderedDict()
         self._given: dict[str, deque[Still]] = {}
-        self._waiting: dict[str, asyncio.Future[Glance]] = {}
+        self._waiting: dict[str, tuple[str, asyncio.Future[Glance]]] = {}
         self._turns: OrderedDict[str, None] = OrderedDict()
-        self._behind: set[str] = set()
+        self._behind: dict[str, None] = {}
         self._more = asyncio.Event()
 
     @property
@@ -156,11 +163,11 @@ class StillChecker:
         """Look at a still that has just been stored; None if it has to wait its turn in the storage."""
         session_id = still.session_id
         if len(self._waiting) >= MAX_GIVEN or session_id in self._behind:
-            self._behind.add(session_id)
+            self._behind.setdefault(session_id)
             self._turn(session_id)
             return None
         future: asyncio.Future[Glance] = asyncio.get_running_loop().create_future()
-        self._waiting[still.id] = future
+        self._waiting[still.id] = (session_id, future)
         self._given.setdefault(session_id, deque()).append(still)
         self._turn(session_id)
         try:
@@ -202,17 +209,26 @@ class StillChecker:
         """Find what waits in the storage, note what is due, forget who is idle."""
         for session_id in await self._store.pending_sessions(MAX_WATCHES):
             if self._mine(session_id) and session_id not in self._given:
-                self._behind.add(session_id)
-                self._turn(session_id)
-        now = self._clock()
+                self._behind.setdefault(session_id)
+        for session_id in self._behind:
+            self._turn(session_id)
         for session_id, watch in list(self._watches.items()):
+            try:
+                await self._look_after(session_id, watch)
+            except OrchestratorError as error:
+                log.info("a session is looked after later", extra={"session_id": session_id, "reason": error.code})
+        await self._store.drop_leftovers(self._clock() - LEFTOVER_MS)
+
+    async def _look_after(self, session_id: str, watch: Watch) -> None:
+        """Note what is due of one session, and forget it once it is idle."""
+        now = self._clock()
+        if session_id not in self._behind and session_id not in self._given:
             watch.batch.sightings += [_sighting(change, {}) for change in watch.flagger.silent(now)]
-            due = watch.batch.since is not None and now - watch.batch.since >= BATCH_MS
-            if due or watch.unsent is not None or watch.batch.sightings:
-                await self._note(session_id, watch)
-            if now - watch.used_at > IDLE_MS and watch.unsent is None:
-                self._watches.pop(session_id, None)
-        await self._store.drop_leftovers(now - LEFTOVER_MS)
+        due = watch.batch.since is not None and now - watch.batch.since >= BATCH_MS
+        if due or watch.unsent is not None or watch.batch.sightings:
+            await self._note(session_id, watch)
+        if now - watch.used_at > IDLE_MS and watch.unsent is None:
+            self._watches.pop(session_id, None)
 
     def _turn(self, session_id: str) -> None:
         self._turns.setdefault(session_id, None)
@@ -220,11 +236,11 @@ class StillChecker:
 
     def _put_off(self, session_id: str) -> None:
         """Nobody waits for this session's stills any more; they come in their order from the storage, after a sweep."""
-        for still in self._given.pop(session_id, ()):
-            waiting = self._waiting.get(still.id)
-            if waiting is not None and not waiting.done():
+        self._given.pop(session_id, None)
+        for whose, waiting in self._waiting.values():
+            if whose == session_id and not waiting.done():
                 waiting.set_exception(Retryable("The still is looked at later.", retry_after=1))
-        self._behind.add(session_id)
+        self._behind.setdefault(session_id)
 
     async def _one(self, session_id: str) -> bool:
         """Look at the session's next still. Whether there may be another one."""
@@ -233,7 +249,7 @@ class StillChecker:
             still = await self._store.next_pending(session_id)
             if still is None:
                 self._put_off(session_id)
-                self._behind.discard(session_id)
+                self._behind.pop(session_id, None)
                 return False
         elif given:
             still = given.popleft()
@@ -242,10 +258,10 @@ class StillChecker:
             return False
         watch = await self._watch(session_id)
         glance = await self._glance(watch, still)
-        waiting = self._waiting.get(still.id)
+        _, waiting = self._waiting.get(still.id, ("", None))
         if waiting is not None and not waiting.done():
             waiting.set_result(glance)
-        if watch.batch.sightings:
+        if watch.batch.sightings or watch.batch.kept:
             await self._note(session_id, watch)
         return True
 
@@ -256,7 +272,8 @@ class StillChecker:
             state = await self._sessions.read(session_id)
             already = [Verdict(o.kind) for o in state.proctoring.open if o.source == "frames"]
             kept = [still.id for still in await self._store.kept_of(session_id)]
-            watch = self._watches[session_id] = Watch(Flagger(already=already), kept)
+            silence_ms = max(SILENCE_MS, round(SILENT_FRAMES * state.proctoring.frame_seconds * 1000))
+            watch = self._watches[session_id] = Watch(Flagger(silence_ms=silence_ms, already=already), kept)
             if len(self._watches) > MAX_WATCHES:
                 await self._forget_oldest()
         if watch.reference_at is None or now - watch.reference_at > REFERENCE_MS:
@@ -270,10 +287,11 @@ class StillChecker:
     async def _forget_oldest(self) -> None:
         session_id, watch = next(iter(self._watches.items()))
         await self._note(session_id, watch)
-        self._watches.pop(session_id, None)
+        if watch.unsent is None:
+            self._watches.pop(session_id, None)
 
     async def _glance(self, watch: Watch, still: Still) -> Glance:
-        """Look at one still, and enter what it shows into the batch."""
+        """Look at one still, and enter what it shows into the batch; once, though the storage may fail in between."""
         error: OrchestratorError | None = None
         result: FrameResult | None = None
         if still.attempts <= MAX_ATTEMPTS:
@@ -285,24 +303,28 @@ class StillChecker:
                 error = InvalidInput.at("/image", "The image takes too much memory to be looked at.")
         verdict = result.verdict.value if result is not None else UNREADABLE
         because = self._because(watch, still, verdict)
-        if not await self._store.finish_still(still.id, verdict, because):
-            return Glance(
-                verdict, None, watch.flagger.dense, error
-            )  # it was dropped, or the session deleted, meanwhile
+        if watch.entered != still.id:
+            watch.entered = still.id
+            self._enter(watch, still, result)
+        found = await self._store.finish_still(still.id, verdict, because)
+        if result is None:
+            await self._store.drop_stills([still.id])
+            return Glance(verdict, None, watch.flagger.dense, error)
+        if found:
+            await self._keep(watch, still, verdict, because)
+        return Glance(verdict, len(result.faces), watch.flagger.dense)
+
+    def _enter(self, watch: Watch, still: Still, result: FrameResult | None) -> None:
         batch, now = watch.batch, self._clock()
         batch.since = now if batch.since is None else batch.since
-        batch.until = max(batch.until, still.at)
         batch.dropped += still.thinned
         if result is None:
             batch.unreadable += 1
-            await self._store.drop_stills([still.id])
-            return Glance(verdict, None, watch.flagger.dense, error)
+            return
         batch.times.append(still.at)
         batch.late += now - still.received_at > LATE_MS
         detail = _detail(still, result)
         batch.sightings += [_sighting(change, detail) for change in watch.flagger.add(still.at, result.verdict)]
-        await self._keep(watch, still, verdict, because)
-        return Glance(verdict, len(result.faces), watch.flagger.dense)
 
     async def _checked(self, watch: Watch, still: Still) -> FrameResult:
         try:
@@ -335,8 +357,8 @@ class StillChecker:
                 await self._store.drop_stills([before[0]])
         watch.trouble = trouble
         if because is not None:
-            await self._store.keep_still(still.id, because, self._clock() + self._keep_ms)
             self._note_kept(watch, still.id, still.at, still.sha256, verdict, because)
+            await self._store.keep_still(still.id, because, self._clock() + self._keep_ms)
         if len(watch.kept) > MAX_KEPT:
             thinned = watch.kept[1:-1:2]
             await self._store.drop_stills(thinned)
@@ -345,6 +367,8 @@ class StillChecker:
 
     def _note_kept(self, watch: Watch, still_id: str, at: int, sha256: str, verdict: str, because: str) -> None:
         watch.kept.append(still_id)
+        if watch.batch.since is None:  # the one that it came with was noted meanwhile
+            watch.batch.since = self._clock()
         kept = {"id": still_id, "at": at, "sha256": sha256, "because": because, "verdict": verdict}
         watch.batch.kept.append(kept)
 
@@ -437,6 +461,7 @@ class FaceActor:
         limit_memory(ROOM)
         self._mine = lambda session_id: shard_of(session_id, of) == number
         self._checker: asyncio.Future[StillChecker] = asyncio.get_running_loop().create_future()
+        self._assessing = asyncio.Semaphore(1)
         self._main = asyncio.get_running_loop().create_task(self._run())
 
     def __repr__(self) -> str:
@@ -456,7 +481,8 @@ class FaceActor:
 
     async def assess(self, image: bytes) -> Assessed | OrchestratorError:
         try:
-            return await asyncio.to_thread(assess, image, self._verifier)
+            async with self._assessing:
+                return await asyncio.to_thread(assess, image, self._verifier)
         except OrchestratorError as error:
             return error
         except MemoryError:

@@ -68,7 +68,7 @@ class Housekeeper:
             (self._note_rooms_away, 2.0),
             (self._compare_rooms, 5.0),
             (self._look_after_stills, 10.0),
-            (self._erase_pictures, 30.0),
+            (self._erase_pictures, 10.0),
             (self._forget, 600.0),
         ]
         loop = asyncio.get_running_loop()

@@ -49,6 +49,7 @@ class SightingBuffer:
         self._written = 0
         self._free_at = 0.0
         self._hurry = asyncio.Event()
+        self._writing: list[asyncio.Future[None]] = []
 
     async def add(self, caller: Caller, sightings: tuple[Sighting, ...], identity: Identity | None) -> bool:
         """Durable on return. True: a call with this key was under way already.
@@ -78,11 +79,12 @@ class SightingBuffer:
 
     async def flush(self) -> None:
         """Have what waits written now; whether that succeeds is told to those who sent it."""
-        if self._batches or (self._writer is not None and not self._writer.done()):
+        waiting = [future for batch in self._batches.values() for future in batch.waiting]
+        if waiting:
             self._start()
             self._hurry.set()
-            assert self._writer is not None
-            await asyncio.wait({self._writer})
+        if awaited := {*self._writing, *waiting}:
+            await asyncio.wait(awaited)
 
     def _start(self) -> None:
         if self._writer is None or self._writer.done():
@@ -96,8 +98,11 @@ class SightingBuffer:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._hurry.wait(), self._free_at - loop.time())
             batches, self._batches = self._batches, {}
+            self._hurry.clear()
+            self._writing = [future for batch in batches.values() for future in batch.waiting]
             for caller, batch in batches.items():
                 await self._write_one(caller, batch)
+            self._writing = []
             pause = next(pause for most, pause in PAUSES if self._written < most)
             self._free_at = loop.time() + pause
 

@@ -26,13 +26,14 @@ from orchestrator.errors import (
     InvalidInput,
     NotAnImage,
     NotFound,
+    OrchestratorError,
     Retryable,
     TooLarge,
     TooManyRequests,
     Unavailable,
 )
-from orchestrator.interview.commands import Caller, Command, NoteReference
-from orchestrator.interview.proctoring import check_pictures
+from orchestrator.interview.commands import Caller, Command, NoteReference, command_hash, command_key
+from orchestrator.interview.proctoring import check_pictures, is_repeat
 from orchestrator.interview.state import State
 from orchestrator.media import MAX_BYTES, MediaType, media_type
 from orchestrator.session import Reply
@@ -90,7 +91,7 @@ class SessionPictures:
         self._sessions = sessions
         self._secret = secret
         self._actors: dict[int, Any] = {}
-        self._away_until = 0.0
+        self._away_until: dict[int, float] = {}
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     async def still(
@@ -134,7 +135,9 @@ class SessionPictures:
         Raises InvalidInput (with `quality`) if the picture cannot serve, and what `still` raises.
         """
         kind = _kind(image)
-        check_pictures(await self._sessions.read(session_id), self._settings.privacy_policy)
+        state = await self._sessions.read(session_id)
+        check_pictures(state, self._settings.privacy_policy)
+        self._take_from_bucket(session_id)
         assessed = await self._assess(session_id, image)
         if assessed.template is None:
             advice = " ".join(problem["advice"] for problem in assessed.quality["problems"])
@@ -152,16 +155,33 @@ class SessionPictures:
             at=now,
             expires_at=now + round(self._settings.reference_days * DAY_MS),
         )
-        store = self._sessions.store
-        await store.save_reference(reference)
-        try:
-            command = NoteReference(sha256, assessed.engine, assessed.engine_version, assessed.quality)
-            reply = await self._sessions.send(session_id, command, caller, command_id)
-        except NotFound:
-            await store.erase_reference(session_id)
-            raise
+        command = NoteReference(sha256, assessed.engine, assessed.engine_version, assessed.quality)
+        identity = None
+        if command_id is not None:
+            identity = (command_key(caller, command, command_id), command_hash(command))
+        if is_repeat(state, identity, now):
+            return await self._sessions.send(session_id, command, caller, command_id), assessed.quality
+        reply = await self._replaced(reference, command, caller, command_id)
         await self._forget(session_id)
         return reply, assessed.quality
+
+    async def _replaced(
+        self, reference: Reference, command: NoteReference, caller: Caller, command_id: str | None
+    ) -> Reply:
+        """Store a reference face and have the journal say so; what the session refuses is not kept."""
+        store, session_id = self._sessions.store, reference.session_id
+        before = await store.reference_of(session_id)
+        await store.save_reference(reference)
+        try:
+            return await self._sessions.send(session_id, command, caller, command_id)
+        except Retryable:
+            raise  # it may have been written; whoever repeats the call stores the same again
+        except OrchestratorError as error:
+            if before is None or isinstance(error, NotFound):
+                await store.erase_reference(session_id)
+            else:
+                await store.save_reference(before)
+            raise
 
     def _id(self, session_id: str, caller: Caller, command_id: str | None) -> str:
         """The still's id: the same for the same call."""
@@ -215,9 +235,9 @@ class SessionPictures:
         """Call the FaceActor of a session; while it is away only those who are patient wait for it."""
         loop = asyncio.get_running_loop()
         of = self._settings.face_actors
-        if of < 1 or (loop.time() < self._away_until and not patient):
+        number = shard_of(session_id, of) if of else 0
+        if of < 1 or (loop.time() < self._away_until.get(number, 0.0) and not patient):
             raise Unavailable("Nobody looks at pictures here.", retry_after=AWAY_SECONDS)
-        number = shard_of(session_id, of)
         try:
             if number not in self._actors:
                 self._actors[number] = await cluster.ensure_face_actor(number, of, self._settings.face_cpus)
@@ -227,7 +247,7 @@ class SessionPictures:
             self._actors.pop(number, None)
             raise
         except cluster.ActorSilent:
-            self._away_until = loop.time() + AWAY_SECONDS
+            self._away_until[number] = loop.time() + AWAY_SECONDS
             raise
 
 

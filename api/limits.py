@@ -9,6 +9,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.errors import TooLarge
+
 CREATE_BYTES = 4 * 2**20
 OTHER_BYTES = 2**20
 PICTURE_BYTES = 7 * 2**20
@@ -17,6 +19,7 @@ DRAIN_BYTES = 16 * 2**20
 ANSWER_BYTES = 64 * 2**10
 """Of UTF-8 text; checked again in the schema, since JSON escapes make the body longer than the text."""
 
+_DETAIL = "The body is larger than {} bytes, the most that this call takes."
 _REQUEST_ID = re.compile(r"[\w.:-]{1,100}\Z", re.ASCII)
 
 
@@ -49,6 +52,9 @@ class RequestLimits:
         if scope["method"] in ("GET", "HEAD") or b"transfer-encoding" not in headers:
             await self._app(scope, receive, send_with_id)
             return
+        if _is_picture(scope["path"]):  # its route reads it itself, once the caller is known
+            await self._app(scope, _counted(receive, limit), send_with_id)
+            return
         body = bytearray()
         more = True
         while more:
@@ -65,10 +71,31 @@ class RequestLimits:
         await self._app(scope, _replay(bytes(body), receive), send_with_id)
 
 
+def _is_picture(path: str) -> bool:
+    return path.endswith(("/proctoring/frame", "/capture_reference_face"))
+
+
 def _limit(path: str) -> int:
-    if path.endswith(("/proctoring/frame", "/capture_reference_face")):
+    if _is_picture(path):
         return PICTURE_BYTES
     return CREATE_BYTES if path.endswith("/create") else OTHER_BYTES
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """Passes a body on as it comes; reading beyond the limit raises TooLarge."""
+    left = limit
+
+    async def counted() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            if message.get("more_body", False):
+                await _drain(receive)
+            raise TooLarge(_DETAIL.format(limit))
+        return message
+
+    return counted
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -99,7 +126,7 @@ async def _too_large(send: Send, limit: int, request_id: str) -> None:
         "type": "urn:parallel-interview:problem:too_large",
         "title": "Content Too Large",
         "status": 413,
-        "detail": f"The body is larger than {limit} bytes, the most that this call takes.",
+        "detail": _DETAIL.format(limit),
         "code": "too_large",
         "request_id": request_id,
     }

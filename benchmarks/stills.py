@@ -85,6 +85,7 @@ class Options:
     settle: float
     account: float
     reference: bool
+    anyway: bool
     warm_actors: int
     settings: dict[str, str]
     api_key: str | None
@@ -277,16 +278,23 @@ class Run:
         options = self._options
         marks = [usage(self._root)]
         load = [os.getloadavg()[0]]
+        _tell_time("answers alone")
         await self._answer_all(options.seconds, self._plain)
         marks.append(usage(self._root))
         load.append(os.getloadavg()[0])
         sampler = asyncio.create_task(self._sample())
+        _tell_time("answers and stills")
         try:
             await asyncio.gather(self._answer_all(options.still_seconds, self._with), self._still_all())
             marks.append(usage(self._root))
             load.append(os.getloadavg()[0])
             at_end = await self._waiting()
+            _tell_time(f"nothing is sent; {at_end} stills wait")
             settled, after = await self._settle(options.settle)
+        except asyncio.CancelledError:
+            print("Ended before its time. So far:\n")
+            self._print_calls()
+            raise
         finally:
             sampler.cancel()
         marks.append(usage(self._root))
@@ -358,7 +366,12 @@ class Run:
             before = usage(self._root)
             await asyncio.sleep(3)
             busy = usage(self._root).since(before)["the whole machine"]
-        print(f"idle: {busy:.2f} of {os.cpu_count()} cores in use")
+        cores = os.cpu_count() or 1
+        print(f"idle: {busy:.2f} of {cores} cores in use")
+        if busy > 0.95 * cores and not self._options.anyway:
+            raise SystemExit(
+                "The machine has nothing left even before the first answer; --anyway measures it all the same."
+            )
 
     # -- the load
 
@@ -485,7 +498,7 @@ class Run:
         checked = sum(one.checked for one in final)
         unreadable = sum(one.unreadable for one in final)
         unaccounted = sent - checked - unreadable - dropped - left
-        later = sent - at_once - dropped - after - unaccounted
+        later = max(0, sent - at_once - dropped - after - unaccounted)
 
         def share(number: int) -> str:
             return f"{number / sent:.1%}" if sent else ""
@@ -580,6 +593,10 @@ async def _timed(calls: Calls, due: float, call: Callable[[], Awaitable[httpx.Re
     return response
 
 
+def _tell_time(part: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {part}", flush=True)
+
+
 def _tell(what: str, results: list[Any]) -> None:
     failures = Counter(repr(result)[:300] for result in results if isinstance(result, BaseException))
     for failure, times in failures.most_common(5):
@@ -591,6 +608,10 @@ async def measure(options: Options, url: str, root: int) -> None:
 
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=200, keepalive_expiry=60)
     headers = {"X-API-Key": options.api_key} if options.api_key else {}
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     store = await open_store()
     try:
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=REQUEST_SECONDS, limits=limits) as http:
@@ -623,6 +644,7 @@ def parse() -> Options:
     parser.add_argument("--settle", type=float, default=60.0, help="seconds in which what waits may be looked at")
     parser.add_argument("--account", type=float, default=240.0, help="seconds more to learn what became of each still")
     parser.add_argument("--no-reference", action="store_true", help="nothing to compare faces with")
+    parser.add_argument("--anyway", action="store_true", help="on a machine that is busy already, too")
     parser.add_argument("--warm-actors", type=int, default=8, help="of the service that is started")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of it")
     parser.add_argument("--api-key", default=os.environ.get("INTERVIEW_API_KEY"), help="of the service that runs")
@@ -638,6 +660,7 @@ def parse() -> Options:
         given.settle,
         given.account,
         not given.no_reference,
+        given.anyway,
         given.warm_actors,
         dict(one.split("=", 1) for one in given.set),
         given.api_key if given.data_dir else None,
@@ -654,7 +677,10 @@ def main() -> int:
     with service(options) as data_dir:
         note = point_at_service(data_dir)
         limit = START_SECONDS * 2 + options.seconds + options.still_seconds + options.settle + options.account + 180
-        asyncio.run(asyncio.wait_for(measure(options, note["url"].rstrip("/"), note["pid"]), limit))
+        try:
+            asyncio.run(asyncio.wait_for(measure(options, note["url"].rstrip("/"), note["pid"]), limit))
+        except (asyncio.CancelledError, TimeoutError):
+            return 1
     return 0
 
 

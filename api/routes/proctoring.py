@@ -18,7 +18,7 @@ from orchestrator.interview import commands
 from orchestrator.interview.integrity import Timeline, judged, timeline
 from orchestrator.interview.proctoring_view import proctoring_of
 from orchestrator.interview.view import iso
-from orchestrator.policies import DEFAULT, policy
+from orchestrator.policies import policy, policy_of
 
 router = APIRouter(tags=["proctoring"])
 
@@ -91,8 +91,9 @@ async def proctoring(
         raise Forbidden("Scores are for staff.")
     line = await _timeline(client, session_id)
     stored = {still.id: still for still in await client.store.kept_of(session_id)}
-    chosen = policy(version or line.state.proctoring.policy or DEFAULT)
-    return {"status": "success", "proctoring": proctoring_of(line, judged(line, chosen), stored, caller.role)}
+    chosen = policy(version) if version is not None else policy_of(line.state)
+    integrity = judged(line, chosen) if chosen is not None else None
+    return {"status": "success", "proctoring": proctoring_of(line, integrity, stored, caller.role)}
 
 
 @router.get(SESSION + "/evidence/{still_id}", response_class=Response)

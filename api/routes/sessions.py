@@ -210,7 +210,12 @@ async def consent(
     session_id: str, body: schemas.ConsentBody, client: Client, caller: Participant, key: CommandId, version: IfMatch
 ) -> Response:
     """The candidate agrees to the privacy policy."""
-    return session_answer(await client.send(session_id, commands.Consent(body.policy), caller, key, version))
+    in_force = client.settings.privacy_policy
+    if in_force is not None and body.policy not in (None, in_force):
+        raise InvalidInput.at("/policy", f"The privacy policy in force is {in_force!r}.")
+    return session_answer(
+        await client.send(session_id, commands.Consent(body.policy or in_force), caller, key, version)
+    )
 
 
 @router.post("/session/{session_id}/link")

@@ -236,13 +236,13 @@ class NoteSightings:
 class NoteFrames:
     """Stills that were looked at: when they were taken (`times`, ms), and what came of them.
 
-    `until`: when the last of them was taken, readable or not (ms); a batch that is not later than the last one has been
-    noted before. `late`: how many of `times` were looked at late. `dropped`: never looked at, as there were too many.
+    `batch` is an id: one that was noted before changes nothing. `late`: how many of `times` were looked at late.
+    `dropped`: never looked at, as there were too many.
     `kept`: {id, at, sha256, because, verdict} of each that is kept as evidence; `thinned`: ids of those that are no
     longer kept, since there were too many.
     """
 
-    until: int
+    batch: str
     times: tuple[int, ...]
     sightings: tuple[Sighting, ...] = ()
     late: int = 0

@@ -73,13 +73,13 @@ def read_policy(text: str) -> Policy:
             version=str(content["version"]),
             weights={kind: Weight(**weight) for kind, weight in content["events"].items()},
             other=Weight(**content["other"]),
-            labels=tuple((float(score), str(label)) for score, label in content["labels"]),
-            sensitivity={name: float(factor) for name, factor in content["sensitivity"].items()},
+            labels=tuple((score, str(label)) for score, label in content["labels"]),
+            sensitivity=dict(content["sensitivity"]),
         )
         weights = (*policy.weights.values(), policy.other)
         numbers = [n for w in weights for n in (w.each, w.minute, w.cap)] + [score for score, _ in policy.labels]
         sane = all(type(n) in (int, float) and 0 <= n <= MAX_SCORE for n in numbers)
-        sane &= all(0 <= factor <= MAX_FACTOR for factor in policy.sensitivity.values())
+        sane &= all(type(f) in (int, float) and 0 <= f <= MAX_FACTOR for f in policy.sensitivity.values())
         sane &= all(w.severity in get_args(Severity) for w in weights)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"This is not a proctoring policy: {type(error).__name__}.") from None

@@ -193,11 +193,11 @@ def _full(last: Event) -> Event:
 
 def frames_noted(state: State, command: NoteFrames, now: int) -> list[Event]:
     """A batch of stills that were looked at, and what they show."""
-    if command.until <= state.proctoring.stills_until:
+    if command.batch in state.proctoring.batches:
         return []
     frames = {
         "type": "frames",
-        "until": command.until,
+        "batch": command.batch,
         "times": list(command.times),
         "late": command.late,
         "dropped": command.dropped,

@@ -21,11 +21,14 @@ class KeptStill(Protocol):
     def size(self) -> int: ...
 
 
-def proctoring_of(line: Timeline, integrity: Integrity, stored: Mapping[str, KeptStill], role: Role) -> dict[str, Any]:
-    """The contract's `proctoring`. `stored`: stills that are there now, by their ids."""
+def proctoring_of(
+    line: Timeline, integrity: Integrity | None, stored: Mapping[str, KeptStill], role: Role
+) -> dict[str, Any]:
+    """The contract's `proctoring`. `stored`: stills that are there now, by their ids. `integrity`: None where the policy
+    is not."""
     staff = role == "staff"
     p = line.state.proctoring
-    points = {one.id: one for one in integrity.points} if staff else {}
+    points = {one.id: one for one in integrity.points} if staff and integrity else {}
     view = {
         **proctoring_view(line.state),
         "as_of": iso(line.at),
@@ -42,19 +45,23 @@ def proctoring_of(line: Timeline, integrity: Integrity, stored: Mapping[str, Kep
     }
     if not staff:
         return view
+    return view | {
+        "integrity": _integrity(integrity) if integrity else None,
+        "verdict": _told(line.verdict, "verdict", "reason", "by") if line.verdict else None,
+        "notes": [_told(note, "type", "hook", "reason", "off", "losses", "what", "because") for note in line.notes],
+    }
+
+
+def _integrity(integrity: Integrity) -> dict[str, Any]:
     by_type: dict[str, float] = {}
     for one in integrity.points:
         by_type[one.kind] = round(by_type.get(one.kind, 0.0) + one.points, 2)
-    return view | {
-        "integrity": {
-            "score": integrity.score,
-            "label": integrity.label,
-            "policy": integrity.policy,
-            "confidence": integrity.confidence,
-            "points": by_type,
-        },
-        "verdict": _told(line.verdict, "verdict", "reason", "by") if line.verdict else None,
-        "notes": [_told(note, "type", "hook", "reason", "off", "losses", "what", "because") for note in line.notes],
+    return {
+        "score": integrity.score,
+        "label": integrity.label,
+        "policy": integrity.policy,
+        "confidence": integrity.confidence,
+        "points": by_type,
     }
 
 

@@ -140,14 +140,15 @@ class Cover:
 Stretch = tuple[int, int, int]
 """Time without a break in which the interview ran: from, until, and the watched time before it; all in ms."""
 MAX_STRETCHES = 50
+MAX_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Proctoring:
     """What is known of a session's proctoring. Times and sums in ms.
 
-    `stretches`: when the interview ran, without pauses. `stills_until`: when the last still was taken that was looked
-    at. `page_events`: events that the page has sent. `open_at_end`: what stills showed when the interview ended; stills
+    `stretches`: when the interview ran, without pauses. `batches`: ids of the last batches of stills that were entered.
+    `page_events`: events that the page has sent. `open_at_end`: what stills showed when the interview ended; stills
     that are looked at later may say that it was over before.
     """
 
@@ -165,7 +166,7 @@ class Proctoring:
     open_at_end: tuple[Open, ...] = ()
     started_at: int | None = None
     page_events: int = 0
-    stills_until: int = 0
+    batches: tuple[str, ...] = ()
     stills_checked: int = 0
     stills_late: int = 0
     stills_dropped: int = 0
@@ -199,7 +200,7 @@ class Proctoring:
 
     def advanced(self, at: int) -> Proctoring:
         """Time has gone on to `at`, with everything as it was."""
-        if not self.running or at <= self.stretches[-1][1]:
+        if not self.running or not self.stretches or at <= self.stretches[-1][1]:
             return self
         began, until, before = self.stretches[-1]
         video_ms = self.video_ms + (at - until if self.video_on else 0)
@@ -222,6 +223,7 @@ def loaded(doc: dict[str, Any]) -> Proctoring:
         doc[name] = Cover(**doc.get(name, {}))
     doc["stretches"] = tuple((began, until, before) for began, until, before in doc.get("stretches", ()))
     doc["tallies"] = tuple(Tally(**tally) for tally in doc.get("tallies", ()))
+    doc["batches"] = tuple(doc.get("batches", ()))
     for name in ("open", "open_at_end"):
         doc[name] = tuple(Open(**interval) for interval in doc.get(name, ()))
     return Proctoring(**doc)
@@ -323,7 +325,7 @@ def _frames(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
         p,
         camera=camera,
         page_by_stills=page,
-        stills_until=max(p.stills_until, event["until"]),
+        batches=(*p.batches, event["batch"])[-MAX_BATCHES:],
         stills_checked=p.stills_checked + len(event["times"]),
         stills_late=p.stills_late + event["late"],
         stills_dropped=p.stills_dropped + event["dropped"],

@@ -8,12 +8,16 @@ import httpx
 import pytest
 
 from tests.cluster.candidate import Candidate
-from tests.servers import Serve, serving
+from tests.servers import ROOT, Serve, serving
+
+HOOKS = ROOT / "tests" / "fixtures" / "hooks"
+"""A distribution with a proctoring hook, as somebody else would install one."""
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    with serving(tmp_path_factory.mktemp("service"), INTERVIEW_WARM_ACTORS="2") as service:
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder, INTERVIEW_WARM_ACTORS="2", PYTHONPATH=str(HOOKS)) as service:
         yield service
 
 

@@ -87,12 +87,12 @@ class MemoryPictures(SessionPictures):
         if self.away is not None:
             raise self.away
         if method == "assess":
-            return await asyncio.to_thread(assess, *args, self.verifier)
+            return await asyncio.to_thread(assess, args[0], self.verifier)
         if method == "forget":
-            return self.checker.forget(*args)
+            return self.checker.forget(args[0])
         if self.work is None:
             self.work = asyncio.get_running_loop().create_task(self.checker.work())
-        return await self.checker.look(*args)
+        return await self.checker.look(args[0])
 
 
 @dataclass
@@ -152,7 +152,8 @@ class MemoryClient:
         state = await self.read(session_id)
         if is_repeat(state, identity, self.now()):
             return self._reply(session_id, caller, True)
-        return await self.send(session_id, NoteSightings(sightings, (identity,) if identity else ()), caller)
+        keyed = ((*identity, sightings),) if identity is not None else ()
+        return await self.send(session_id, NoteSightings(() if keyed else sightings, keyed), caller)
 
     def now(self) -> int:
         return self.clock() if self.clock else T0 + 1000
