@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import importlib
 import itertools
 import logging
@@ -23,7 +22,7 @@ import resource
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,12 @@ MAX_WAITING = 200
 MEMORY = 256 * 2**20
 """What a process that runs hooks may take beyond what it has taken before, in bytes."""
 
+PAUSE_SECONDS = 0.2
+"""What happens shortly after one another is told to the hooks at once."""
+
+Call = tuple[str, tuple[Any, ...]]
+"""The name of a hook's method, and what it is given."""
+BoundCall = tuple[Callable[..., "Iterable[Finding] | None"], tuple[Any, ...]]
 Note = Callable[[NoteSightings | NoteHookFailure], Awaitable[None]]
 
 
@@ -59,7 +64,7 @@ class HookRunner:
         self._clock = clock
         self._hooks: dict[str, ProctoringHook] = {}
         self._failures: dict[str, int] = {}
-        self._calls: list[tuple[str, tuple[Any, ...]]] = []
+        self._calls: list[Call] = []
         self._worker: asyncio.Task[None] | None = None
         self._notes: set[asyncio.Task[None]] = set()
         self._thread = HookThread()
@@ -113,15 +118,15 @@ class HookRunner:
         return self._worker is not None and not self._worker.done()
 
     async def _work(self) -> None:
+        await asyncio.sleep(PAUSE_SECONDS)
         while self._calls and not self._stopped:
-            method, args = self._calls.pop(0)
-            if method == "load":
+            calls, self._calls = self._calls, []
+            if calls[0][0] == "load":
                 for name, spec in self._specs.items():
                     await self._load(name, spec)
-                continue
-            for name, hook in list(self._hooks.items()):
-                if _overrides(hook, method) and not self._stopped:
-                    await self._run(name, getattr(hook, method), args)
+            for name in list(self._hooks):
+                if not self._stopped:
+                    await self._run(name, calls)
 
     async def _load(self, name: str, spec: str) -> None:
         hook = await self._attempt(name, lambda: _instance(spec), LOAD_SECONDS)
@@ -130,12 +135,22 @@ class HookRunner:
         elif not isinstance(hook, Failed):
             await self._failed(name, f"{spec} is no ProctoringHook", off=True)
 
-    async def _run(self, name: str, method: Callable[..., Iterable[Finding]], args: tuple[Any, ...]) -> None:
-        now = self._clock()
-        # It gets a copy: what it changes there is nobody's but its own.
-        found = await self._attempt(name, lambda: _sightings(name, method(*copy.deepcopy(args)), now), BUDGET_SECONDS)
-        if found and not isinstance(found, Failed):
+    async def _run(self, name: str, calls: list[Call]) -> None:
+        """Call one hook, for all that has happened since it was called last: handing over to a thread is what costs."""
+        hook, thread, now = self._hooks[name], self._thread, self._clock()
+        mine = [(getattr(hook, method), args) for method, args in calls if _overrides(hook, method)]
+        if not mine:
+            return
+        del hook
+        results = await self._attempt(name, lambda: _all_called(name, mine, now, thread), BUDGET_SECONDS * len(mine))
+        mine.clear()  # they hold the hook, and the hook may hold much
+        if isinstance(results, Failed):
+            return
+        if found := [sighting for result in results if not isinstance(result, Failed) for sighting in result]:
             self._note_soon(NoteSightings(tuple(found)))
+        for result in results:
+            if isinstance(result, Failed) and name in self._hooks:
+                await self._raised(name, result)
 
     async def _attempt(self, name: str, work: Callable[[], Any], seconds: float) -> Any:
         """The result, or that it failed, which is noted."""
@@ -150,10 +165,13 @@ class HookRunner:
             result = Failed(f"it took longer than {seconds:g} s", off=True)
         del work  # it holds the hook, and the hook may hold much
         if isinstance(result, Failed):
-            self._failures[name] = self._failures.get(name, 0) + 1
-            off = result.off or self._failures[name] >= FAILURES or name not in self._hooks
-            await self._failed(name, result.reason, off=off)
+            await self._raised(name, result)
         return result
+
+    async def _raised(self, name: str, failure: Failed) -> None:
+        self._failures[name] = self._failures.get(name, 0) + 1
+        off = failure.off or self._failures[name] >= FAILURES or name not in self._hooks
+        await self._failed(name, failure.reason, off=off)
 
     async def _failed(self, name: str, reason: str, *, off: bool) -> None:
         log.warning("hook failed", extra={"hook": name, "reason": reason, "off": off})
@@ -194,6 +212,7 @@ class HookThread:
     def __init__(self) -> None:
         self._work: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.abandoned = False
 
     def submit(self, work: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
@@ -206,20 +225,37 @@ class HookThread:
 
     def abandon(self) -> None:
         """End the thread once it is free; what it is doing cannot be stopped."""
+        self.abandoned = True
         self._work.put(None)
 
     def _run(self) -> None:
         while (item := self._work.get()) is not None:
             work, future = item
-            try:
-                result = work()
-            except MemoryError:
-                result = NO_MEMORY
-            except BaseException as error:
-                result = Failed(f"it raised {type(error).__name__}")
+            result = _outcome(work)
             with contextlib.suppress(InvalidStateError):  # nobody waits for it any more
                 future.set_result(result)
             del item, work, future, result
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except MemoryError:
+        return NO_MEMORY
+    except BaseException as error:
+        return Failed(f"it raised {type(error).__name__}")
+
+
+def _all_called(hook: str, calls: list[BoundCall], now: int, thread: HookThread) -> list[Any]:
+    """What each call came to; none is made after one that took all memory, or when nobody waits any more."""
+    results: list[Any] = []
+    for method, args in list(calls):
+        if thread.abandoned:
+            break
+        results.append(_outcome(lambda method=method, args=args: _sightings(hook, method(*map(_own, args)), now)))
+        if results[-1] is NO_MEMORY:
+            break
+    return results
 
 
 def limit_memory(extra: int = MEMORY) -> None:
@@ -235,6 +271,13 @@ def limit_memory(extra: int = MEMORY) -> None:
 
 def _overrides(hook: ProctoringHook, method: str) -> bool:
     return getattr(type(hook), method, None) is not getattr(ProctoringHook, method, None)
+
+
+def _own(given: Any) -> Any:
+    """What a hook is given, so that what it changes there is nobody's but its own. (A deep copy takes milliseconds.)"""
+    if isinstance(given, State):
+        return replace(given, metadata=dict(given.metadata))
+    return replace(given, detail=dict(given.detail)) if isinstance(given, Seen) else given
 
 
 def _instance(spec: str) -> Any:

@@ -24,7 +24,7 @@ class KeptStill(Protocol):
 def proctoring_of(
     line: Timeline, integrity: Integrity | None, stored: Mapping[str, KeptStill], role: Role
 ) -> dict[str, Any]:
-    """The contract's `proctoring`. `stored`: stills that are there now, by their ids. `integrity`: None where the policy
+    """The contract's `proctoring`. `stored`: stills that are there now, by id. `integrity`: None where the policy
     is not."""
     staff = role == "staff"
     p = line.state.proctoring

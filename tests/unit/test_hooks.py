@@ -224,6 +224,11 @@ class Stage:
         return [command for command in self.noted if isinstance(command, NoteHookFailure)]
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "PAUSE_SECONDS", 0.0)
+
+
 @pytest.fixture
 def short_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner_module, "BUDGET_SECONDS", 0.25)

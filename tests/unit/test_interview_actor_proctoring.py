@@ -75,6 +75,8 @@ class Raises(ProctoringHook):
 class SameThread:
     """In the place of HookThread: the work is done at once."""
 
+    abandoned = False
+
     def submit(self, work: Callable[[], Any]) -> Future[Any]:
         future: Future[Any] = Future()
         try:
@@ -90,6 +92,7 @@ class SameThread:
 @pytest.fixture(autouse=True)
 def hooks_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(runner_module, "HookThread", SameThread)
+    monkeypatch.setattr(runner_module, "PAUSE_SECONDS", 0.0)
     CALLS.clear()
     yield
     CALLS.clear()
