@@ -234,17 +234,12 @@ async def free_resources() -> dict[str, tuple[float, float]]:
     return {node: (float(has.get("CPU", 0)), float(has.get("memory", 0))) for node, has in free.items()}
 
 
-@lru_cache
-def _interview_class() -> Any:
-    from actors.interview import InterviewActor
-
-    return ray.remote(InterviewActor)
-
-
 def start_interview_actor(
     name: str, cpus: float, memory: int, avoid: Collection[str] = (), hooks: Mapping[str, str] | None = None
 ) -> ActorHandle:
     """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up."""
+    from actors.interview import InterviewActor
+
     options: dict[str, Any] = {
         "name": name,
         "lifetime": "detached",
@@ -256,7 +251,7 @@ def start_interview_actor(
     }
     if avoid:
         options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
-    return _interview_class().options(**options).remote(name, hooks=hooks)
+    return _remote_class(InterviewActor).options(**options).remote(name, hooks=hooks)
 
 
 async def ensure_registry() -> ActorHandle:
@@ -307,4 +302,17 @@ async def _ensure(
     }
     if node_id is not None:
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return await _in_thread(lambda: ray.remote(actor_class).options(**options).remote(name, *args))
+
+    def ensure() -> ActorHandle:
+        try:
+            return ray.get_actor(name)
+        except ValueError:
+            return _remote_class(actor_class).options(**options).remote(name, *args)
+
+    return await _in_thread(ensure)
+
+
+@lru_cache
+def _remote_class(actor_class: type) -> Any:
+    """Ray's version of a class. Making one takes tens of ms: hundreds of actors in trouble must not do so at once."""
+    return ray.remote(actor_class)

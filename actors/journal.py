@@ -228,7 +228,8 @@ class NodeJournal:
                     self._actor = await cluster.ensure_journal(self._node_id)
                 return await cluster.call(self._actor, method, *args, timeout=max(0.1, left))
             except (cluster.ActorGone, cluster.ActorSilent) as error:
-                self._actor = None
+                if isinstance(error, cluster.ActorGone):  # one that is only slow, or restarts, is still the same
+                    self._actor = None
                 repeated = True
                 if asyncio.get_running_loop().time() + 0.1 >= give_up:
                     raise _outcome(method, error) from error
