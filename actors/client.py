@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from actors import cluster
+from actors.buckets import Buckets
 from actors.clock import wall_ms
 from actors.interview import Activation
 from actors.rooms import SessionRooms
@@ -70,9 +71,13 @@ T = TypeVar("T")
 COMMAND_SECONDS = 3.5
 SUSPECT_SECONDS = 2.0
 RESEND_SECONDS = 0.005
+UNHURRIED = frozenset({"note"})
+"""Calls that an actor may take its time with."""
 START_CALL_SECONDS = 15.0
 RECOVER_SECONDS = 60.0
 MAX_HOLDERS = 10_000
+NOTES_AT_ONCE, NOTES_A_SECOND = 20.0, 1.0
+"""Calls with what was seen that are taken of a session without an actor."""
 MAX_RECENT = 1_000
 RECENT_SECONDS = 1.0
 """Actors save snapshots sooner than this after a change."""
@@ -86,6 +91,7 @@ class InterviewClient:
         self.store = store
         self.livekit = LiveKit(settings, store.secret)
         self.rooms = SessionRooms(self.livekit, self, settings.network_credit_ms)
+        self._buckets = Buckets(NOTES_AT_ONCE, NOTES_A_SECOND)
         self.pictures = SessionPictures(settings, self, store.secret)
         self._proctoring = {"policy": settings.proctoring_policy, "frame_seconds": settings.frame_seconds}
         self._holders: dict[str, tuple[str, Any]] = {}
@@ -176,8 +182,9 @@ class InterviewClient:
 
         async def note_here(session: Session) -> Reply:
             now = wall_ms()
-            if is_repeat(session.state, identity, now):
+            if is_repeat(session.state, identity):
                 return Reply(session.view(now, caller.role), session.state.version, True)
+            self._buckets.take(session_id)  # there is no actor here that gathers
             return await self._execute_here(session, Request(command, caller, now))
 
         return await self._with_holder(session_id, note_here, "note", (sightings, caller, identity))
@@ -391,7 +398,7 @@ class InterviewClient:
         since = wall_ms()
         task = asyncio.ensure_future(cluster.call(handle, method, *args, label=label, timeout=left))
         done, _ = await asyncio.wait({task}, timeout=min(SUSPECT_SECONDS, left))
-        if not done:
+        if not done and method not in UNHURRIED:
             suspicion = self._spawn(self._suspect(session_id, name, since))
             await asyncio.wait({task, suspicion}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done() and suspicion.result():

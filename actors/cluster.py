@@ -279,7 +279,7 @@ async def ensure_face_actor(number: int, of: int, cpus: float) -> ActorHandle:
     """One of the actors that look at stills, started if it is not there."""
     from actors.faces import FaceActor
 
-    return await _ensure(FaceActor, f"{FACE_PREFIX}{number}", cpus, args=(number, of), memory=FACE_ACTOR_MEMORY)
+    return await _ensure(FaceActor, f"{FACE_PREFIX}{number}-of-{of}", cpus, args=(number, of), memory=FACE_ACTOR_MEMORY)
 
 
 async def _ensure(

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from actors import cluster
 from actors.clock import wall_ms
-from orchestrator.errors import InvalidInput, NotAnImage, NotFound, OrchestratorError, Retryable, UnusableTemplate
+from orchestrator.errors import (
+    InvalidInput,
+    NotAnImage,
+    NotFound,
+    OrchestratorError,
+    Retryable,
+    Unavailable,
+    UnusableTemplate,
+)
 from orchestrator.interview.commands import SYSTEM, Caller, Command, NoteFrames, NoteSightings
 from orchestrator.interview.flags import Change, Flagger, Verdict
 from orchestrator.interview.sightings import Sighting
@@ -38,6 +46,8 @@ log = logging.getLogger(__name__)
 
 MAX_GIVEN = 6
 """Stills that are held in memory for front ends that wait; with more, they wait in the storage, and nobody for them."""
+MAX_TO_ASSESS = 16
+"""Reference faces that wait; each takes about a tenth of a second of a core."""
 MAX_WATCHES = 2_000
 SWEEP_SECONDS = 5.0
 BATCH_MS = 30_000
@@ -51,7 +61,7 @@ LEFTOVER_MS = 660_000
 SILENCE_MS = 60_000
 SILENT_FRAMES = 3
 """What was seen is over when no still has come for so many intervals, or SILENCE_MS if that is longer."""
-MAX_ATTEMPTS = 2
+MAX_ATTEMPTS = 4
 """A still that has taken down the checker that it was given to, and this many after it, is called unreadable."""
 MAX_KEPT = 60
 """Stills kept as evidence of one session; beyond it every second one goes."""
@@ -191,6 +201,11 @@ class StillChecker:
             began = loop.time()
             try:
                 again = await self._one(session_id)
+            except NotFound:
+                self._put_off(session_id)
+                with contextlib.suppress(OrchestratorError):
+                    await self._store.erase_evidence(session_id)
+                continue
             except OrchestratorError as error:
                 log.info("a still is looked at later", extra={"session_id": session_id, "reason": error.code})
                 self._put_off(session_id)
@@ -266,21 +281,27 @@ class StillChecker:
         return True
 
     async def _watch(self, session_id: str) -> Watch:
-        now = self._clock()
+        now, state = self._clock(), None
         watch = self._watches.get(session_id)
         if watch is None:
             state = await self._sessions.read(session_id)
-            already = [Verdict(o.kind) for o in state.proctoring.open if o.source == "frames"]
+            p = state.proctoring
+            already = [Verdict(o.kind) for o in (*p.open, *p.open_at_end) if o.source == "frames"]
             kept = [still.id for still in await self._store.kept_of(session_id)]
             silence_ms = max(SILENCE_MS, round(SILENT_FRAMES * state.proctoring.frame_seconds * 1000))
-            watch = self._watches[session_id] = Watch(Flagger(silence_ms=silence_ms, already=already), kept)
+            last_ms = state.proctoring.last_still_at or None
+            flagger = Flagger(silence_ms=silence_ms, already=already, last_ms=last_ms)
+            watch = self._watches[session_id] = Watch(flagger, kept)
             if len(self._watches) > MAX_WATCHES:
                 await self._forget_oldest()
         if watch.reference_at is None or now - watch.reference_at > REFERENCE_MS:
+            state = state or await self._sessions.read(session_id)
             reference = await self._store.reference_of(session_id)
-            watch.template = reference.template if reference is not None else None
+            told = reference is not None and reference.sha256 == state.proctoring.reference_sha256
+            watch.template = reference.template if reference is not None and told else None
             watch.reference_at = now
         watch.used_at = now
+        self._watches[session_id] = watch  # it may have been forgotten while the storage was asked
         self._watches.move_to_end(session_id)
         return watch
 
@@ -462,6 +483,7 @@ class FaceActor:
         self._mine = lambda session_id: shard_of(session_id, of) == number
         self._checker: asyncio.Future[StillChecker] = asyncio.get_running_loop().create_future()
         self._assessing = asyncio.Semaphore(1)
+        self._to_assess = 0
         self._main = asyncio.get_running_loop().create_task(self._run())
 
     def __repr__(self) -> str:
@@ -480,6 +502,9 @@ class FaceActor:
         return glance
 
     async def assess(self, image: bytes) -> Assessed | OrchestratorError:
+        if self._to_assess >= MAX_TO_ASSESS:
+            return Unavailable("Many want a reference face at once; try again soon.", retry_after=3)
+        self._to_assess += 1
         try:
             async with self._assessing:
                 return await asyncio.to_thread(assess, image, self._verifier)
@@ -487,6 +512,8 @@ class FaceActor:
             return error
         except MemoryError:
             return InvalidInput.at("/image", "The image takes too much memory to be looked at.")
+        finally:
+            self._to_assess -= 1
 
     async def forget(self, session_id: str) -> None:
         if self._checker.done():

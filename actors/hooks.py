@@ -42,7 +42,8 @@ MAX_FINDINGS = 20
 MAX_DETAIL = 1_000
 """Characters of JSON."""
 MAX_WAITING = 200
-"""Calls that wait for their turn; what comes beyond is left out."""
+"""Calls that wait for their turn; what comes beyond is left out, but for answers and the end."""
+NEVER_LEFT_OUT = ("on_answer", "on_end")
 MEMORY = 256 * 2**20
 """What a process that runs hooks may take beyond what it has taken before, in bytes."""
 
@@ -107,7 +108,7 @@ class HookRunner:
 
     def _call(self, method: str, args: tuple[Any, ...]) -> None:
         wanted = method == "load" or self._worker_busy or any(_overrides(h, method) for h in self._hooks.values())
-        if self._stopped or not wanted or (len(self._calls) >= MAX_WAITING and method != "on_end"):
+        if self._stopped or not wanted or (len(self._calls) >= MAX_WAITING and method not in NEVER_LEFT_OUT):
             return
         self._calls.append((method, args))
         if not self._worker_busy:

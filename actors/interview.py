@@ -61,6 +61,7 @@ TICK_SECONDS = 2.5
 CONFIRM_SECONDS = 60.0
 STALL_SECONDS = 1.0
 """A loop that wakes this much too late has kept somebody waiting: the time is given back."""
+CLOSE_MS = 2_000
 MAX_CALLS = 16
 HOOKS_SECONDS = 2.0
 """How long the hooks' last words are waited for."""
@@ -179,9 +180,14 @@ class InterviewActor:
 
     async def execute(self, session_id: str, request: Request) -> Reply | OrchestratorError:
         """Run a command on the session this actor holds."""
-        if isinstance(request.command, Answer | End):
+        if isinstance(request.command, Answer | End) and not self._is_close():
             await self._sightings.flush()  # what was seen before it is to be entered before it
         return await self._serve(session_id, lambda s: s.execute(request, self._clock()))
+
+    def _is_close(self) -> bool:
+        """Whether the open question's time is nearly over, so that nothing may come before an answer."""
+        deadline = self._session.state.deadline if self._session is not None else None
+        return deadline is not None and deadline - self._clock() < CLOSE_MS
 
     async def save_draft(
         self, session_id: str, index: int, text: str, revision: int | None, received_at: int
@@ -202,7 +208,7 @@ class InterviewActor:
         try:
             session = await self._held(session_id)
             now = self._clock()
-            replayed = is_repeat(session.state, identity, now)
+            replayed = is_repeat(session.state, identity)
             if session.state.status == "completed" and not replayed:
                 raise conflict(session.state, "The interview has ended; nothing more is noted.")
             if not replayed:

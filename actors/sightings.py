@@ -17,8 +17,9 @@ from orchestrator.interview.commands import SYSTEM, Caller, NoteSightings
 from orchestrator.interview.proctoring import check_same_body
 from orchestrator.interview.sightings import Sighting
 
-PAUSES = ((300, 1.0), (1_000_000, 3.0))
+PAUSES = ((300, 1.0), (1_000_000, 1.5))
 """(so many entries, pause in s after each): a flood that goes on for minutes is written less often."""
+FLUSH_SECONDS = 0.3
 MAX_WAITING = 64
 """Calls that wait for their entry."""
 
@@ -78,13 +79,13 @@ class SightingBuffer:
         return False
 
     async def flush(self) -> None:
-        """Have what waits written now; whether that succeeds is told to those who sent it."""
+        """Have what waits written now, and wait for that, but not long; how it went is told to those who sent it."""
         waiting = [future for batch in self._batches.values() for future in batch.waiting]
         if waiting:
             self._start()
             self._hurry.set()
         if awaited := {*self._writing, *waiting}:
-            await asyncio.wait(awaited)
+            await asyncio.wait(awaited, timeout=FLUSH_SECONDS)
 
     def _start(self) -> None:
         if self._writer is None or self._writer.done():

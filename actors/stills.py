@@ -14,11 +14,11 @@ import hashlib
 import hmac
 import secrets
 import zlib
-from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from actors import cluster
+from actors.buckets import Buckets
 from actors.clock import wall_ms
 from actors.faces import DAY_MS, Assessed, Glance
 from orchestrator.errors import (
@@ -29,11 +29,19 @@ from orchestrator.errors import (
     OrchestratorError,
     Retryable,
     TooLarge,
-    TooManyRequests,
     Unavailable,
 )
-from orchestrator.interview.commands import Caller, Command, NoteReference, command_hash, command_key
-from orchestrator.interview.proctoring import check_pictures, is_repeat
+from orchestrator.interview.commands import (
+    Caller,
+    Command,
+    Consent,
+    NoteErased,
+    NoteReference,
+    command_hash,
+    command_key,
+)
+from orchestrator.interview.proctoring import check_pictures, check_replacement, check_same_body
+from orchestrator.interview.sightings import WITHDRAWN
 from orchestrator.interview.state import State
 from orchestrator.media import MAX_BYTES, MediaType, media_type
 from orchestrator.session import Reply
@@ -49,10 +57,12 @@ MAX_PENDING = 6
 """Stills of one session that may wait."""
 BURST = 6.0
 STILLS_A_SECOND = 0.5
-MAX_BUCKETS = 10_000
+STILLS_AN_INTERVAL = 4
+"""A page that does as it is told sends three, when something was seen."""
 OLD_MS = 60_000
 """A still may have been taken this long before it arrives; an older time is taken for a wrong clock."""
 PENDING_DAYS = 1.0
+UNCONFIRMED_MS = 600_000
 HUMAN_ROUTE = "If it keeps failing, tell the people who invited you; the interview can go on without it."
 
 
@@ -84,7 +94,7 @@ def shard_of(session_id: str, of: int) -> int:
 
 
 class SessionPictures:
-    """One front end's. Holds how often each session has sent stills lately, and no other state that matters."""
+    """One front end's. Holds how often each session has sent pictures lately, and no other state that matters."""
 
     def __init__(self, settings: Settings, sessions: Sessions, secret: bytes) -> None:
         self._settings = settings
@@ -92,7 +102,8 @@ class SessionPictures:
         self._secret = secret
         self._actors: dict[int, Any] = {}
         self._away_until: dict[int, float] = {}
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._stills = Buckets(BURST, max(STILLS_A_SECOND, STILLS_AN_INTERVAL / settings.frame_seconds))
+        self._references = Buckets(BURST, STILLS_A_SECOND)
 
     async def still(
         self, session_id: str, image: bytes, at: int | None, caller: Caller, command_id: str | None
@@ -105,7 +116,11 @@ class SessionPictures:
         kind = _kind(image)
         state = await self._sessions.read(session_id)
         check_pictures(state, self._settings.privacy_policy)
-        self._take_from_bucket(session_id)
+        self._stills.take(session_id)
+        if state.consent_at is None:
+            await self._sessions.send(
+                session_id, Consent(), caller
+            )  # none was asked for: sending one counts as consent
         now = wall_ms()
         taken_at = at if at is not None and now - OLD_MS <= at <= now else now
         sha256 = hashlib.sha256(image).hexdigest()
@@ -137,7 +152,10 @@ class SessionPictures:
         kind = _kind(image)
         state = await self._sessions.read(session_id)
         check_pictures(state, self._settings.privacy_policy)
-        self._take_from_bucket(session_id)
+        key = command_key(caller, NoteReference("", "", ""), command_id) if command_id is not None else ""
+        if state.remembered(key, wall_ms()) is None:
+            check_replacement(state, caller)
+        self._references.take(session_id)
         assessed = await self._assess(session_id, image)
         if assessed.template is None:
             advice = " ".join(problem["advice"] for problem in assessed.quality["problems"])
@@ -156,11 +174,11 @@ class SessionPictures:
             expires_at=now + round(self._settings.reference_days * DAY_MS),
         )
         command = NoteReference(sha256, assessed.engine, assessed.engine_version, assessed.quality)
-        identity = None
-        if command_id is not None:
-            identity = (command_key(caller, command, command_id), command_hash(command))
-        if is_repeat(state, identity, now):
-            return await self._sessions.send(session_id, command, caller, command_id), assessed.quality
+        if (known := state.remembered(key, now)) is not None:
+            check_same_body(known, command_hash(command))
+            reply = await self._sessions.send(session_id, command, caller, command_id)
+            await self._confirm(session_id, sha256)
+            return reply, assessed.quality
         reply = await self._replaced(reference, command, caller, command_id)
         await self._forget(session_id)
         return reply, assessed.quality
@@ -171,9 +189,14 @@ class SessionPictures:
         """Store a reference face and have the journal say so; what the session refuses is not kept."""
         store, session_id = self._sessions.store, reference.session_id
         before = await store.reference_of(session_id)
-        await store.save_reference(reference)
+        # If nobody learns whether the journal has it, it does not stay for long; FaceActors compare with none but that
+        # of which the journal tells.
+        soon = min(reference.expires_at, wall_ms() + UNCONFIRMED_MS)
+        await store.save_reference(replace(reference, expires_at=soon))
         try:
-            return await self._sessions.send(session_id, command, caller, command_id)
+            reply = await self._sessions.send(session_id, command, caller, command_id)
+            await store.save_reference(reference)
+            return reply
         except Retryable:
             raise  # it may have been written; whoever repeats the call stores the same again
         except OrchestratorError as error:
@@ -183,24 +206,32 @@ class SessionPictures:
                 await store.save_reference(before)
             raise
 
+    async def _confirm(self, session_id: str, sha256: str) -> None:
+        """Keep a reference face that the journal has for its full time, counted from when it was captured."""
+        stored = await self._sessions.store.reference_of(session_id)
+        told = (await self._sessions.read(session_id)).proctoring.reference_sha256
+        if stored is None or not stored.sha256 == told == sha256:
+            return
+        full = stored.at + round(self._settings.reference_days * DAY_MS)
+        if stored.expires_at < full:
+            await self._sessions.store.save_reference(replace(stored, expires_at=full))
+
+    async def withdraw(self, session_id: str, caller: Caller) -> None:
+        """Erase the session's pictures, reference face first, as its candidate wants it. Can be repeated."""
+        store = self._sessions.store
+        kept = tuple(still.id for still in await store.kept_of(session_id))
+        await self._sessions.send(session_id, NoteErased("reference", WITHDRAWN), caller)
+        if kept:
+            await self._sessions.send(session_id, NoteErased("stills", WITHDRAWN, kept), caller)
+        await store.erase_evidence(session_id)
+        await self._forget(session_id)
+
     def _id(self, session_id: str, caller: Caller, command_id: str | None) -> str:
         """The still's id: the same for the same call."""
         if command_id is None:
             return secrets.token_hex(16)
         identity = "\0".join(("still", session_id, caller.principal, command_id)).encode("utf-8", "surrogatepass")
         return hmac.digest(self._secret, identity, hashlib.sha256)[:16].hex()
-
-    def _take_from_bucket(self, session_id: str) -> None:
-        now = asyncio.get_running_loop().time()
-        left, at = self._buckets.pop(session_id, (BURST, now))
-        left = min(BURST, left + (now - at) * STILLS_A_SECOND)
-        self._buckets[session_id] = (left - 1 if left >= 1 else left, now)
-        if len(self._buckets) > MAX_BUCKETS:
-            self._buckets.popitem(last=False)
-        if left < 1:
-            raise TooManyRequests(
-                "Too many stills of one session; `next_in_seconds` says when to send the next.", retry_after=2
-            )
 
     async def _thin(self, session_id: str) -> int:
         """Make room for one more still: how many have gone that nobody had looked at."""

@@ -676,7 +676,8 @@ def main() -> int:
     options = parse()
     with service(options) as data_dir:
         note = point_at_service(data_dir)
-        limit = START_SECONDS * 2 + options.seconds + options.still_seconds + options.settle + options.account + 180
+        sending = options.seconds + options.still_seconds
+        limit = START_SECONDS * 2 + 2 * sending + options.settle + options.account + 300
         try:
             asyncio.run(asyncio.wait_for(measure(options, note["url"].rstrip("/"), note["pid"]), limit))
         except (asyncio.CancelledError, TimeoutError):

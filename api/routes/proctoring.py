@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -23,6 +24,7 @@ from orchestrator.policies import policy, policy_of
 router = APIRouter(tags=["proctoring"])
 
 SESSION = "/api/parallel_interview/session/{session_id}/proctoring"
+_reader = ThreadPoolExecutor(1, "timeline")
 PICTURE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -141,7 +143,15 @@ async def dispute(
     return session_answer(await client.send(session_id, commands.Dispute(event_id, body.statement), caller, key))
 
 
+@router.delete(SESSION + "/pictures")
+async def withdraw(session_id: str, client: Client, caller: Participant) -> dict[str, Any]:
+    """Erase every picture of the candidate: consent is withdrawn. The journal keeps that they were there."""
+    await client.pictures.withdraw(session_id, caller)
+    return {"status": "success", "session_id": session_id, "erased": True}
+
+
 async def _timeline(client: Client, session_id: str) -> Timeline:
+    """The whole journal is read again, in one thread, so that whoever asks for it often holds up nobody else."""
     await client.read(session_id)
     entries = await client.store.entries(session_id, 0, 0)
-    return await asyncio.to_thread(timeline, entries, wall_ms())
+    return await asyncio.get_running_loop().run_in_executor(_reader, timeline, entries, wall_ms())

@@ -84,6 +84,10 @@ ALLOWED_ACTIONS = {
 }
 
 
+NOT_A_SIGN = (NoteSightings, Dispute)
+"""What a page sends by itself, perhaps some time after it was seen; and what has nothing to do with the clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a command comes to: the events to append, and under which identity they are remembered."""
@@ -131,7 +135,7 @@ def decide(state: State, command: Command, caller: Caller, now: int, draft: Draf
     events = _RULES[type(command)](state, command, caller, now, draft)
     if any(event["type"] == "clock_credited" and event["cause"] == presence.NETWORK for event in events):
         return events
-    if isinstance(command, Answer) or (caller.role == "candidate" and not isinstance(command, Dispute)):
+    if isinstance(command, Answer) or (caller.role == "candidate" and not isinstance(command, NOT_A_SIGN)):
         return [*presence.sign(state, now), *events]
     return [*presence.clock_goes_on(state, now), *events] if isinstance(command, End) else events
 
@@ -247,7 +251,8 @@ def _end(state: State, command: End, caller: Caller, now: int, draft: Draft | No
 def _consent(state: State, command: Consent, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     if state.status == "completed":
         raise conflict(state, "The interview has ended; consent is no longer asked for.")
-    return [] if state.consent_at is not None else [{"type": "consent_given", "policy": command.policy}]
+    given = state.consent_at is not None and command.policy in (None, state.consent_policy)
+    return [] if given else [{"type": "consent_given", "policy": command.policy}]
 
 
 def _new_link(state: State, command: NewLink, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
@@ -381,8 +386,8 @@ def _note_disconnected(
     return presence.disconnected(state, command, now, draft)
 
 
-def _proctoring(rule: Callable[[State, Any, int], list[Event]]) -> Callable[..., list[Event]]:
-    return lambda state, command, caller, now, draft: rule(state, command, now)
+def _proctoring(rule: Callable[[State, Any, Caller, int], list[Event]]) -> Callable[..., list[Event]]:
+    return lambda state, command, caller, now, draft: rule(state, command, caller, now)
 
 
 def _require_in_progress(state: State, what: str) -> None:

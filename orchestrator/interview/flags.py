@@ -49,7 +49,13 @@ class Flagger:
     """
 
     def __init__(
-        self, needed: int = 2, window: int = 3, silence_ms: int = 60_000, *, already: Iterable[Verdict] = ()
+        self,
+        needed: int = 2,
+        window: int = 3,
+        silence_ms: int = 60_000,
+        *,
+        already: Iterable[Verdict] = (),
+        last_ms: int | None = None,
     ) -> None:
         if not 1 <= needed <= window:
             raise ValueError("needed must be from 1 to window")
@@ -57,7 +63,7 @@ class Flagger:
         self._window = window
         self._silence_ms = silence_ms
         self._recent: deque[tuple[int, Verdict]] = deque(maxlen=window)
-        self._last_ms: int | None = None
+        self._last_ms = last_ms
         self._open = set(already) - {Verdict.OK}
         self._inherited = set(self._open)
         self._over: dict[Verdict, int] = {}

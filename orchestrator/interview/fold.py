@@ -10,7 +10,7 @@ from orchestrator.interview import sightings
 from orchestrator.interview.commands import Accommodations, Question
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.presence import JOINED, LEFT, LOST, NETWORK
-from orchestrator.interview.sightings import Proctoring, Seen
+from orchestrator.interview.sightings import WITHDRAWN, Proctoring, Seen
 from orchestrator.interview.state import (
     FRUITLESS_WITHIN_MS,
     Candidate,
@@ -75,7 +75,7 @@ def fold(state: State | None, entry: Entry, seen: dict[int, Seen] | None = None)
         fruitless = before.fruitless_activations + 1 if in_vain else 1
     else:
         fruitless = before.fruitless_activations if types <= {"clock_credited"} else 0
-    visible = any(e["type"] not in INVISIBLE for e in events) or entry.seq == 1
+    visible = any(_is_visible(e, state) for e in events) or entry.seq == 1
     state = replace(
         state,
         at=at,
@@ -96,6 +96,13 @@ def _enter(seen: dict[int, Seen], news: Iterable[Seen], event: dict[str, Any]) -
     for new in news:
         known = seen.get(new.id)
         seen[new.id] = replace(new, detail=new.detail | known.detail, counts=known.counts) if known else new
+
+
+def _is_visible(event: dict[str, Any], after: State) -> bool:
+    """Whether a client sees the session changed by it. Sightings are seen in its score, which comes with the end."""
+    if event["type"] == "proctoring_event":
+        return after.status == "completed"
+    return event["type"] not in INVISIBLE
 
 
 def fold_all(state: State | None, entries: Iterable[Entry]) -> State | None:
@@ -271,18 +278,25 @@ def _stop_pause(state: State, at: int) -> State:
 
 
 def _consent_given(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, consent_at=at, candidate_seen=state.candidate_seen or state.status == "in_progress")
+    return replace(
+        state,
+        consent_at=at,
+        consent_policy=event["policy"],
+        consent_withdrawn=False,
+        candidate_seen=state.candidate_seen or state.status == "in_progress",
+    )
+
+
+def _erased(state: State, event: dict[str, Any], at: int) -> State:
+    """Whoever withdraws consent is asked again before more pictures are taken."""
+    if event["because"] != WITHDRAWN:
+        return state
+    return replace(state, consent_at=None, consent_policy=None, consent_withdrawn=True)
 
 
 def _candidate_seen(state: State, event: dict[str, Any], at: int) -> State:
     seen = state.candidate_seen or state.status == "in_progress"
     return replace(state, candidate_seen=seen, presence=replace(state.presence, lost=False))
-
-
-def _commands_noted(state: State, event: dict[str, Any], at: int) -> State:
-    for key, body_hash in event["commands"]:
-        state = with_command(state, key, body_hash, at)
-    return state
 
 
 def _link_renewed(state: State, event: dict[str, Any], at: int) -> State:
@@ -325,7 +339,6 @@ _CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
     "completed": _completed,
     "consent_given": _consent_given,
     "candidate_seen": _candidate_seen,
-    "commands_noted": _commands_noted,
     "link_renewed": _link_renewed,
     "activated": _activated,
     "deactivated": _deactivated,
@@ -335,6 +348,7 @@ _CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
     "livekit": _livekit,
     "recording": _recording,
     "room_closed": _room_closed,
+    "erased": _erased,
     **dict.fromkeys(JOINED, _connected),
     **dict.fromkeys(LEFT | LOST, _disconnected),
 }

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.interview.sightings import Seen
+from orchestrator.interview.sightings import CAMERA, Seen
 from orchestrator.interview.state import ClosedAnswer, State
 
 BUDGET_SECONDS = 0.5
@@ -97,7 +97,8 @@ class RepeatedAbsence(ProctoringHook):
 
     def on_event(self, state: State, event: Seen) -> Iterable[Finding]:
         times = state.proctoring.tally(event.kind).count
-        if event.kind not in AWAY or times // ABSENCES <= self._told.get(event.kind, 0):
+        exempt = state.accommodations.camera_exempt and event.kind in CAMERA
+        if exempt or event.kind not in AWAY or times // ABSENCES <= self._told.get(event.kind, 0):
             return ()
         self._told[event.kind] = times // ABSENCES
         return [Finding("custom:repeated_absence", {"kind": event.kind, "times": times})]

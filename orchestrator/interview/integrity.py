@@ -18,14 +18,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from orchestrator.errors import InvalidInput
+from orchestrator.interview.commands import Accommodations
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.fold import fold
-from orchestrator.interview.sightings import SIGN_REACH_MS, Seen, Tally, check_kind
+from orchestrator.interview.sightings import CAMERA, SIGN_REACH_MS, Seen, check_kind
 from orchestrator.interview.state import State
 
 Severity = Literal["info", "low", "medium", "high"]
 MAX_SCORE = 100.0
 MAX_FACTOR = 10
+NOTES = frozenset({"hook_failed", "hooks_suspended", "erased", "reference_captured"})
 
 # --- policies ---------------------------------------------------------------------------------------------------------
 
@@ -148,7 +150,7 @@ def timeline(entries: Iterable[Entry], now: int) -> Timeline:
     p = state.proctoring
     for interval in p.open:
         known = seen[interval.id]
-        seen[interval.id] = replace(known, ms=max(0, p.position(now) - interval.position))
+        seen[interval.id] = replace(known, ms=max(0, p.position(p.lasts_until(interval, now)) - interval.position))
     gone = {still: event["because"] for event in told for still in event.get("stills", ()) if isinstance(still, str)}
     kept = [still for event in told if event["type"] == "evidence_kept" for still in event["stills"]]
     verdicts = [event for event in told if event["type"] == "verdict_given"]
@@ -159,7 +161,7 @@ def timeline(entries: Iterable[Entry], now: int) -> Timeline:
         coverage=coverage(state, now),
         evidence=tuple(still | {"gone": gone.get(still["id"])} for still in kept),
         disputes=tuple(event for event in told if event["type"] == "event_disputed"),
-        notes=tuple(event for event in told if event["type"] in ("hook_failed", "hooks_suspended", "erased")),
+        notes=tuple(event for event in told if event["type"] in NOTES),
         verdict=verdicts[-1] if verdicts else None,
     )
 
@@ -171,11 +173,13 @@ def coverage(state: State, now: int) -> Coverage:
     because: list[str] = []
     camera = _share(p.camera.reached(watched, p.still_reach_ms).ms if p.camera.until else 0, watched)
     if state.accommodations.camera_exempt:
-        because.append("the candidate is exempt from the camera")
+        because.append(EXEMPT)
     elif not p.stills_checked:
         because.append("no still of the camera was looked at")
     elif camera < 0.95:
         because.append(f"stills that were looked at stand for {camera:.0%} of the time")
+    if p.stills_checked and not p.compared and not state.accommodations.camera_exempt:
+        because.append("the face was not compared, since there was no reference face")
     for number, what in (
         (p.stills_dropped, "were not looked at, since there were too many to look at"),
         (p.stills_late, "were looked at late"),
@@ -232,26 +236,38 @@ def judged(line: Timeline, policy: Policy) -> Integrity:
 
     Events count in their order until their kind's cap is reached, so that the points add up to what is taken off.
     """
-    factor = policy.factor(line.state.accommodations.sensitivity)
+    accommodations = line.state.accommodations
+    factor = policy.factor(accommodations.sensitivity)
     sums: dict[str, tuple[int, int]] = {}
     found: list[Points] = []
     for event in line.seen:
-        weight = policy.weight(event.kind)
+        weight = _weight(policy, event.kind, accommodations)
         count, ms = sums.get(event.kind, (0, 0))
         before = weight.points(count, ms, factor)
         if event.counts:
             count, ms = count + event.count, ms + event.ms
         sums[event.kind] = (count, ms)
         points = round(weight.points(count, ms, factor) - before, 2)
-        found.append(Points(event.id, event.kind, weight.severity, points, _because(event, weight, factor, points)))
+        because = EXEMPT if weight is EXEMPTION else _because(event, weight, factor, points)
+        found.append(Points(event.id, event.kind, weight.severity, points, because))
     score = _score(sum(p.points for p in found))
     return Integrity(score, policy.label(score), policy.version, tuple(found), line.coverage.confidence)
 
 
-def score_of(tallies: Iterable[Tally], policy: Policy, sensitivity: str | None) -> float:
+def score_of(state: State, policy: Policy) -> float:
     """The same score from the sums that a state keeps; intervals that still last count as begun."""
-    factor = policy.factor(sensitivity)
-    return _score(sum(policy.weight(t.kind).points(t.count, t.ms, factor) for t in tallies))
+    granted = state.accommodations
+    factor = policy.factor(granted.sensitivity)
+    tallies = state.proctoring.tallies
+    return _score(sum(_weight(policy, t.kind, granted).points(t.count, t.ms, factor) for t in tallies))
+
+
+EXEMPT = "the candidate is exempt from the camera"
+EXEMPTION = Weight()
+
+
+def _weight(policy: Policy, kind: str, granted: Accommodations) -> Weight:
+    return EXEMPTION if granted.camera_exempt and kind in CAMERA else policy.weight(kind)
 
 
 def _score(points: float) -> float:

@@ -19,6 +19,7 @@ from typing import Any
 
 from orchestrator.errors import CommandIdReused, InvalidInput, StateConflict
 from orchestrator.interview.commands import (
+    Caller,
     Dispute,
     GiveVerdict,
     NoteErased,
@@ -33,6 +34,7 @@ from orchestrator.interview.sightings import (
     MAX_KINDS,
     MAX_LOSSES,
     OTHER,
+    WITHDRAWN,
     Open,
     Proctoring,
     Sighting,
@@ -51,27 +53,27 @@ MAX_DISPUTES = 50
 FROM_OUTSIDE = frozenset({"page", "staff"})
 
 
-def sightings_noted(state: State, command: NoteSightings, now: int) -> list[Event]:
+def sightings_noted(state: State, command: NoteSightings, caller: Caller, now: int) -> list[Event]:
     """The events of a batch. Those that the state knows already (it lasts, it is over) are left out.
 
     Raises StateConflict for what people send after the end.
     """
-    fresh = [call for call in command.keyed if state.remembered(call[0], now) is None]
+    fresh = [call for call in command.keyed if state.proctoring.call(call[0]) is None]
     sightings = (*command.sightings, *(sighting for call in fresh for sighting in call[2]))
     received_at = now if command.received_at is None else command.received_at
     late = state.completed_at is not None and received_at > state.completed_at
-    if state.status == "completed" and late and any(s.source in FROM_OUTSIDE for s in sightings):
+    if late and caller.role != "system":
         raise StateConflict(
             "The interview has ended; nothing more is noted.", current_status="completed", allowed_actions=[]
         )
     events = _within_bounds(state, _gathered(state, sightings, now))
     known = [[key, body_hash] for key, body_hash, _ in fresh]
-    return [*events, *([{"type": "commands_noted", "commands": known}] if known else [])]
+    return [*events, {"type": "commands_noted", "commands": known}] if events and known else events
 
 
-def is_repeat(state: State, identity: tuple[str, str] | None, now: int) -> bool:
+def is_repeat(state: State, identity: tuple[str, str] | None) -> bool:
     """Whether a call with this (key, hash) was noted before. Raises CommandIdReused if it had another body."""
-    known = state.remembered(identity[0], now) if identity is not None else None
+    known = state.proctoring.call(identity[0]) if identity is not None else None
     if known is not None and identity is not None:
         check_same_body(known, identity[1])
     return known is not None
@@ -149,7 +151,7 @@ def _gathered(state: State, sightings: tuple[Sighting, ...], now: int) -> list[E
 def _placed(state: State, sighting: Sighting, kinds: set[str], now: int) -> Sighting:
     """With a time that can be, and of a kind that there is room for."""
     kind = sighting.kind
-    if CUSTOM.match(kind):
+    if CUSTOM.match(kind) and sighting.source in FROM_OUTSIDE:
         kind = kind if kind in kinds or len(kinds) < MAX_KINDS else OTHER
         kinds.add(kind)
     return replace(sighting, kind=kind, at=max(state.created_at, min(sighting.at, now)))
@@ -191,7 +193,7 @@ def _full(last: Event) -> Event:
     return last | {"detail": {"note": "this page has sent so many events that no more of them are kept"}}
 
 
-def frames_noted(state: State, command: NoteFrames, now: int) -> list[Event]:
+def frames_noted(state: State, command: NoteFrames, caller: Caller, now: int) -> list[Event]:
     """A batch of stills that were looked at, and what they show."""
     if command.batch in state.proctoring.batches:
         return []
@@ -211,9 +213,10 @@ def frames_noted(state: State, command: NoteFrames, now: int) -> list[Event]:
     return events
 
 
-def reference_noted(state: State, command: NoteReference, now: int) -> list[Event]:
+def reference_noted(state: State, command: NoteReference, caller: Caller, now: int) -> list[Event]:
     """The face that stills are compared with from here on. Capturing it counts as consent where none was asked for."""
     check_pictures(state)
+    check_replacement(state, caller)
     event = {
         "type": "reference_captured",
         "sha256": command.sha256,
@@ -223,6 +226,18 @@ def reference_noted(state: State, command: NoteReference, now: int) -> list[Even
     }
     consent = [] if state.consent_at is not None else [{"type": "consent_given", "policy": None}]
     return [*consent, event]
+
+
+def check_replacement(state: State, caller: Caller) -> None:
+    """Whether this caller may capture a reference face now: somebody else could take the candidate's seat, and theirs
+    be the face from then on. Raises StateConflict."""
+    replaces = state.proctoring.references > 0 and state.started_at is not None
+    if replaces and caller.role == "candidate":
+        raise StateConflict(
+            "The reference face cannot be replaced once the interview has begun; ask the people who invited you.",
+            current_status=state.status,
+            allowed_actions=[],
+        )
 
 
 def check_pictures(state: State, consent_to: str | None = None) -> None:
@@ -235,22 +250,28 @@ def check_pictures(state: State, consent_to: str | None = None) -> None:
         detail = "The interview has ended; no more pictures are taken."
     elif state.accommodations.camera_exempt:
         detail = "This candidate is exempt from the camera; no pictures are taken."
-    elif consent_to is not None and state.consent_at is None:
+    elif state.consent_withdrawn:
+        detail, actions = (
+            "The candidate has withdrawn consent; no pictures are taken until it is given again.",
+            ["consent"],
+        )
+    elif consent_to is not None and (state.consent_at is None or state.consent_policy != consent_to):
         detail, actions = "The candidate has to agree to the privacy policy before pictures are taken.", ["consent"]
     else:
         return
     raise StateConflict(detail, current_status=state.status, allowed_actions=actions)
 
 
-def erased(state: State, command: NoteErased, now: int) -> list[Event]:
+def erased(state: State, command: NoteErased, caller: Caller, now: int) -> list[Event]:
     """Pictures are gone; that they were there, and why they were erased, stays."""
-    if command.what == "reference" and state.proctoring.reference_at is None:
+    withdrawn = command.because == WITHDRAWN and state.consent_at is not None
+    if command.what == "reference" and state.proctoring.reference_at is None and not withdrawn:
         return []
     event = {"type": "erased", "what": command.what, "because": command.because}
     return [event | {"stills": list(command.ids)} if command.ids else event]
 
 
-def hook_failed(state: State, command: NoteHookFailure, now: int) -> list[Event]:
+def hook_failed(state: State, command: NoteHookFailure, caller: Caller, now: int) -> list[Event]:
     return [{"type": "hook_failed", "hook": command.hook, "reason": command.reason, "off": command.off}]
 
 
@@ -262,7 +283,7 @@ def hooks_suspended(state: State, cause: str) -> list[Event]:
     return [{"type": "hooks_suspended", "losses": losses}]
 
 
-def disputed(state: State, command: Dispute, now: int) -> list[Event]:
+def disputed(state: State, command: Dispute, caller: Caller, now: int) -> list[Event]:
     """The candidate's objection to an event. It stands beside the event, and changes no points."""
     if state.proctoring.disputes >= MAX_DISPUTES:
         raise StateConflict(
@@ -275,5 +296,5 @@ def disputed(state: State, command: Dispute, now: int) -> list[Event]:
     return [{"type": "event_disputed", "of": command.event_id, "statement": command.statement}]
 
 
-def verdict_given(state: State, command: GiveVerdict, now: int) -> list[Event]:
+def verdict_given(state: State, command: GiveVerdict, caller: Caller, now: int) -> list[Event]:
     return [{"type": "verdict_given", "verdict": command.verdict, "reason": command.reason}]

@@ -41,6 +41,8 @@ LASTING = frozenset(
 )
 """Kinds that begin and end; the others happen at one time."""
 MOMENTARY = frozenset({"paste", "copy", "second_device"})
+CAMERA = frozenset({"face_absent", "multiple_faces", "face_mismatch", "camera_off", "camera_obscured"})
+"""Kinds that say nothing of a candidate who is exempt from the camera."""
 CUSTOM = re.compile(r"custom:[a-z0-9_]{1,40}\Z")
 """Kinds of an integrator's or a hook's own; they happen at one time, or begin and end as they are told."""
 OTHER = "custom:other"
@@ -53,6 +55,8 @@ SIGN_REACH_MS = 60_000
 """A sign of the page stands for the time since the one before, but for this long at most."""
 LOSSES = frozenset({"crash", "hung"})
 """Causes of an activation: the actor before was lost, perhaps to a hook."""
+WITHDRAWN = "consent withdrawn"
+"""Why pictures were erased that the candidate does not want to be kept."""
 MAX_LOSSES = 2
 """After so many the session runs on with its hooks suspended."""
 
@@ -115,13 +119,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An interval that lasts. `position`: the watched time at which it began, in ms."""
+    """An interval that lasts. `position`: the watched time at which it began; `counted`: what the end of the interview
+    has counted of it; both in ms."""
 
     id: int
     kind: str
     source: str
     at: int
     position: int
+    counted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +147,14 @@ Stretch = tuple[int, int, int]
 """Time without a break in which the interview ran: from, until, and the watched time before it; all in ms."""
 MAX_STRETCHES = 50
 MAX_BATCHES = 4
+MAX_CALLS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Proctoring:
     """What is known of a session's proctoring. Times and sums in ms.
 
+    `calls`: (key, hash) of the last calls that told what was seen. `compared`: stills were held against a reference.
     `stretches`: when the interview ran, without pauses. `batches`: ids of the last batches of stills that were entered.
     `page_events`: events that the page has sent. `open_at_end`: what stills showed when the interview ended; stills
     that are looked at later may say that it was over before.
@@ -166,13 +174,17 @@ class Proctoring:
     open_at_end: tuple[Open, ...] = ()
     started_at: int | None = None
     page_events: int = 0
+    calls: tuple[tuple[str, str], ...] = ()
     batches: tuple[str, ...] = ()
+    last_still_at: int = 0
+    compared: bool = False
     stills_checked: int = 0
     stills_late: int = 0
     stills_dropped: int = 0
     stills_unreadable: int = 0
     reference_at: int | None = None
     reference_sha256: str | None = None
+    references: int = 0
     losses: int = 0
     hooks_off: bool = False
     verdict: str | None = None
@@ -190,6 +202,17 @@ class Proctoring:
 
     def is_open(self, kind: str, source: str) -> bool:
         return any(o.kind == kind and o.source == source for o in self.open)
+
+    def call(self, key: str) -> str | None:
+        """The hash of an earlier call with this key, if it is still remembered."""
+        return next((body_hash for known, body_hash in reversed(self.calls) if known == key), None)
+
+    def lasts_until(self, interval: Open, at: int) -> int:
+        """Until when an interval that is open has lasted by `at`. What stills show is not known for longer than they
+        stand for."""
+        if interval.source != "frames":
+            return at
+        return min(at, max(interval.at, self.last_still_at + self.still_reach_ms))
 
     def tally(self, kind: str) -> Tally:
         return next((t for t in self.tallies if t.kind == kind), Tally(kind))
@@ -224,6 +247,7 @@ def loaded(doc: dict[str, Any]) -> Proctoring:
     doc["stretches"] = tuple((began, until, before) for began, until, before in doc.get("stretches", ()))
     doc["tallies"] = tuple(Tally(**tally) for tally in doc.get("tallies", ()))
     doc["batches"] = tuple(doc.get("batches", ()))
+    doc["calls"] = tuple((key, body_hash) for key, body_hash in doc.get("calls", ()))
     for name in ("open", "open_at_end"):
         doc[name] = tuple(Open(**interval) for interval in doc.get(name, ()))
     return Proctoring(**doc)
@@ -240,8 +264,7 @@ def step(
     if kind == "proctoring_event":
         return _event(p, event, seq, at)
     if kind == "completed":
-        at_end = tuple(o for o in p.open if o.source == "frames")
-        return _all_ended(replace(p, open_at_end=at_end), p.open, at)
+        return _completed(p, at)
     gone = [o for o in p.open if o.kind == NETWORK_LOST and o.source in _CONNECTIONS.values()]
     if lost and not gone and kind in _CONNECTIONS:
         return _began(p, NETWORK_LOST, _CONNECTIONS[kind], seq, at, {})
@@ -271,6 +294,17 @@ def _event(p: Proctoring, event: dict[str, Any], seq: int, at: int) -> tuple[Pro
     return _added(p, kind, count, ms, when, reach) if counts else p, (seen,)
 
 
+def _completed(p: Proctoring, at: int) -> tuple[Proctoring, tuple[Seen, ...]]:
+    seen: list[Seen] = []
+    at_end: list[Open] = []
+    for interval in p.open:
+        p, ended = _all_ended(p, [interval], p.lasts_until(interval, at))
+        seen += ended
+        if interval.source == "frames":
+            at_end.append(replace(interval, counted=ended[0].ms))
+    return replace(p, open_at_end=tuple(at_end)), tuple(seen)
+
+
 def _corrected(
     p: Proctoring, seen: tuple[Seen, ...], event: dict[str, Any], at: int
 ) -> tuple[Proctoring, tuple[Seen, ...]]:
@@ -279,7 +313,7 @@ def _corrected(
     if seen or interval is None:
         return p, seen
     p = replace(p, open_at_end=tuple(o for o in p.open_at_end if o is not interval))
-    p = _added(p, interval.kind, 0, -max(0, p.position(at) - interval.position), event["until"])
+    p = _added(p, interval.kind, 0, -interval.counted, event["until"])
     return _all_ended(replace(p, open=(*p.open, interval)), [interval], event["until"], event.get("detail"))
 
 
@@ -326,6 +360,8 @@ def _frames(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
         camera=camera,
         page_by_stills=page,
         batches=(*p.batches, event["batch"])[-MAX_BATCHES:],
+        last_still_at=max(p.last_still_at, *event["times"], 0),
+        compared=p.compared or (p.reference_at is not None and bool(event["times"])),
         stills_checked=p.stills_checked + len(event["times"]),
         stills_late=p.stills_late + event["late"],
         stills_dropped=p.stills_dropped + event["dropped"],
@@ -333,8 +369,13 @@ def _frames(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
     )
 
 
+def _commands_noted(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
+    known = ((key, body_hash) for key, body_hash in event["commands"])
+    return replace(p, calls=(*p.calls, *known)[-MAX_CALLS:])
+
+
 def _reference_captured(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
-    return replace(p, reference_at=at, reference_sha256=event["sha256"])
+    return replace(p, reference_at=at, reference_sha256=event["sha256"], references=p.references + 1)
 
 
 def _erased(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
@@ -358,6 +399,7 @@ def _verdict(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
 
 
 _CHANGES = {
+    "commands_noted": _commands_noted,
     "started": _started,
     "frames": _frames,
     "reference_captured": _reference_captured,

@@ -179,6 +179,8 @@ class State:
     candidate_seen: bool = False
     link_generation: int = 1
     consent_at: int | None = None
+    consent_policy: str | None = None
+    consent_withdrawn: bool = False
     actor: str | None = None
     node: str | None = None
     fruitless_activations: int = 0

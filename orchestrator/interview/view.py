@@ -153,10 +153,11 @@ def proctoring_view(state: State) -> dict[str, Any]:
 
 
 def _integrity(state: State, policy: Policy | None) -> dict[str, Any] | None:
-    """The score so far; null before the start. What still lasts counts as begun, and for its time once it is over."""
-    if policy is None or state.started_at is None:
+    """The score, once the interview is completed. Until then the proctoring call has it: here it would make a new
+    version of the session with everything that is seen."""
+    if policy is None or state.started_at is None or state.status != "completed":
         return None
-    score = score_of(state.proctoring.tallies, policy, state.accommodations.sensitivity)
+    score = score_of(state, policy)
     return {"score": score, "label": policy.label(score), "policy": policy.version}
 
 

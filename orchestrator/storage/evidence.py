@@ -4,8 +4,8 @@
                      pending?, verdict?, kept?, leftover?, expires_at?}
                      pending 1: unchecked. kept: checked, and why it is kept. leftover 1: checked and not kept;
                      such a one has no expires_at, so that only those that have to expire are found by it.
-    still_images     {_id: still id, image}: put there after its still, and deleted before it, so that no image is left
-                     that nothing leads to
+    still_images     {_id: still id, session_id, image}: put there after its still, and deleted before it, so that
+                     no image is left that nothing leads to
     reference_faces  {_id: session_id, image, media_type, sha256, template, engine, engine_version, at, expires_at}
                      (not `references`: that is a word of SQL, and nx-27017 names the table so, unquoted)
 
@@ -93,8 +93,11 @@ class EvidenceStore:
         async with guarded(max(self._timeout, 5.0), writing=True):
             with contextlib.suppress(DuplicateKeyError):
                 await self._db.stills.insert_one(_still_document(still))
+            image = {"_id": still.id, "session_id": still.session_id, "image": still.image}
             with contextlib.suppress(DuplicateKeyError):
-                await self._db.still_images.insert_one({"_id": still.id, "image": still.image})
+                await self._db.still_images.insert_one(image)
+            if await self._db.stills.find_one({"_id": still.id}, {"at": 1}) is None:  # it was dropped meanwhile
+                await self._db.still_images.delete_one({"_id": still.id})
 
     async def still_sha256(self, still_id: str) -> str | None:
         """The digest of a still that is there, whatever its state."""
@@ -231,6 +234,10 @@ class EvidenceStore:
         """Delete every picture of a session, the reference face first. Can be repeated."""
         await self.erase_reference(session_id)
         await self._drop_found({"session_id": session_id})
+        async with guarded(max(self._timeout, 10.0), writing=True):  # those whose still never came, or went before them
+            left = await self._db.still_images.find({"session_id": session_id}, {"_id": 1}).to_list(None)
+            if left:
+                await self._db.still_images.delete_many({"_id": {"$in": [image["_id"] for image in left]}})
 
     async def _drop_found(self, query: dict[str, Any]) -> int:
         """Delete stills that a one-field index finds: their ids are read first, see above."""

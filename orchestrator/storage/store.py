@@ -90,6 +90,7 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
             ("snapshots", [("room", ASCENDING)], {}),
             ("drafts", [("session_id", ASCENDING)], {}),
             ("stills", [("session_id", ASCENDING)], {}),
+            ("still_images", [("session_id", ASCENDING)], {}),
             ("stills", [("pending", ASCENDING)], {"sparse": True}),
             ("stills", [("leftover", ASCENDING)], {"sparse": True}),
             ("stills", [("expires_at", ASCENDING)], {}),

@@ -139,7 +139,7 @@ async def test_a_checker_that_is_killed_loses_no_still(
     await watched.create(1, text_question_timer=600)
     await watched.start()
     await watched.still(face)
-    os.kill((await actor_pids(service))["FaceActor-0"], signal.SIGKILL)
+    os.kill((await actor_pids(service))["FaceActor-0-of-1"], signal.SIGKILL)
     sent = [await watched.still(image) for image in (nobody, nobody, face)]
     assert any(not still["frame"]["checked"] for still in sent)
 

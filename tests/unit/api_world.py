@@ -150,7 +150,7 @@ class MemoryClient:
         self, session_id: str, sightings: tuple[Sighting, ...], caller: Caller, identity: tuple[str, str] | None
     ) -> Reply:
         state = await self.read(session_id)
-        if is_repeat(state, identity, self.now()):
+        if is_repeat(state, identity):
             return self._reply(session_id, caller, True)
         keyed = ((*identity, sightings),) if identity is not None else ()
         return await self.send(session_id, NoteSightings(() if keyed else sightings, keyed), caller)

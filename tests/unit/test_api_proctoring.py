@@ -22,6 +22,7 @@ from skimage import data as photographs
 from actors.clock import wall_ms
 from actors.faces import DAY_MS
 from orchestrator.errors import Unavailable
+from orchestrator.interview.commands import Caller, Consent
 from orchestrator.interview.integrity import judged, timeline
 from orchestrator.policies import policy
 from orchestrator.settings import Settings
@@ -92,6 +93,12 @@ class World:
         assert answer.status_code == 200, answer.text
         return answer.json()["proctoring"]
 
+    async def session(self) -> dict[str, Any]:
+        return (await self.http.get(f"{BASE}/session/{self.session_id}", headers=self.staff)).json()["session"]
+
+    async def withdraw(self, headers: dict[str, str] | None = None) -> httpx.Response:
+        return await self.http.delete(f"{self.url}/pictures", headers=self.token if headers is None else headers)
+
     async def do(self, what: str, body: Any = None) -> None:
         answer = await self.http.post(f"{BASE}/session/{self.session_id}/{what}", json=body, headers=self.staff)
         assert answer.status_code == 200, answer.text
@@ -149,7 +156,7 @@ async def test_a_reference_face_and_stills_are_taken() -> None:
 
 @BOTH
 async def test_a_picture_may_come_in_several_ways(call: str) -> None:
-    async with proctored() as world:
+    async with proctored(start=call == FRAME) as world:  # later on a candidate's reference face cannot be replaced
         image, fields = face(), world.body(call)
         ways: list[dict[str, Any]] = [
             {"json": world.body(call, image=b64(image))},
@@ -167,10 +174,11 @@ async def test_a_picture_may_come_in_several_ways(call: str) -> None:
 
 
 async def test_a_picture_on_its_side_gives_what_the_upright_one_does() -> None:
-    async with proctored() as world:
+    async with proctored(start=False) as world:
         answers = [(await world.picture(REFERENCE, face("PNG", n))).json() for n in (1, 6)]
         assert answers[0]["quality"] == answers[1]["quality"] and answers[0]["captured"]
         assert (await world.picture(REFERENCE, face("JPEG", 6))).status_code == 200
+        await world.do("start")
         frames = [(await world.picture(FRAME, face("PNG", n))).json()["frame"] for n in (1, 6)]
         assert [frame["verdict"] for frame in frames] == ["ok", "ok"]
 
@@ -218,7 +226,7 @@ async def test_a_still_sent_again_with_its_key_is_taken_once() -> None:
 async def test_too_many_stills_are_429() -> None:
     async with proctored() as world:
         assert (await world.picture(FRAME, file(scene()))).status_code == 200
-        world.client.pictures._buckets[world.session_id] = (0.9, asyncio.get_running_loop().time() + 1000)
+        world.client.pictures._stills._levels[world.session_id] = (0.0, asyncio.get_running_loop().time())
         answer = await world.picture(FRAME, file(scene()))
         problem(answer, 429)
         assert answer.headers["retry-after"] == "2"
@@ -248,7 +256,10 @@ async def test_a_bad_picture_is_refused_and_nothing_of_it_is_left(call: str, ima
         body = problem(await world.picture(call, image), status, pointer="/image" if status == 400 else None)
         assert "Traceback" not in body["detail"]
         assert world.client.store.rows == {} and world.client.store.faces == {}
-        assert not any(event["type"] in ("reference_captured", "consent_given") for event in world.events())
+        told = [event["type"] for event in world.events()]
+        assert "reference_captured" not in told
+        taken_in = call == FRAME and status == 400 and image != b""  # it was sent, and only its pixels are no good
+        assert told.count("consent_given") == taken_in
         assert (await world.picture(call, face())).status_code == 200, "the next one is taken"
 
 
@@ -256,13 +267,15 @@ async def test_a_bad_picture_is_refused_and_nothing_of_it_is_left(call: str, ima
 async def test_a_large_picture_in_a_small_file_takes_no_memory(call: str) -> None:
     image = png_of_size(8000, 5000)
     assert len(image) < 100_000
-    async with proctored() as world:
-        await world.picture(call, face())
+    async with proctored(start=call == FRAME) as world:
+        assert (await world.picture(call, face())).status_code == 200
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         tracemalloc.start()
-        problem(await world.picture(call, image), 400, pointer="/image")
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+        try:
+            problem(await world.picture(call, image), 400, pointer="/image")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()  # else it would count for the tests after this one
         assert peak < 10_000_000
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
@@ -416,6 +429,102 @@ async def test_where_consent_is_asked_for_pictures_wait_for_it(call: str) -> Non
         assert (await world.picture(call, face())).status_code == 200
 
 
+async def test_consent_to_another_policy_is_none() -> None:
+    async with proctored(privacy_policy="privacy-3") as world:
+        candidate = Caller(f"candidate:{world.session_id}", "candidate")
+        await world.client.send(world.session_id, Consent("privacy-2"), candidate)  # the one that was in force then
+        for call in (FRAME, REFERENCE):
+            assert problem(await world.picture(call, face()), 409)["allowed_actions"] == ["consent"]
+        await world.do("consent", {"accepted": True, "policy": "privacy-3"})
+        assert (await world.picture(FRAME, face())).status_code == 200
+
+
+async def test_where_none_is_asked_for_a_still_is_consent() -> None:
+    async with proctored() as world:
+        for _ in range(2):
+            assert (await world.picture(FRAME, face())).status_code == 200
+        assert [event["policy"] for event in world.events() if event["type"] == "consent_given"] == [None]
+        last = [e for e in world.client.store.journal[world.session_id] if "consent_given" in str(e.content())][-1]
+        assert last.content()["by"].startswith("candidate")
+
+
+async def test_once_started_only_staff_replace_a_reference() -> None:
+    async with proctored(start=False) as world:
+        for kind in ("JPEG", "PNG"):
+            assert (await world.picture(REFERENCE, face(kind))).status_code == 200, "before the start it is theirs"
+        await world.do("start")
+        body = problem(await world.picture(REFERENCE, face()), 409)
+        assert (body["current_status"], body["allowed_actions"]) == ("in_progress", [])
+        assert world.client.store.faces[world.session_id].image == face("PNG")
+        assert (await world.picture(REFERENCE, face(), {"Authorization": "", **KEY})).status_code == 200
+        assert world.client.store.faces[world.session_id].image == face()
+
+
+async def test_the_first_reference_may_come_after_the_start() -> None:
+    async with proctored() as world:
+        assert (await world.picture(REFERENCE, face())).status_code == 200
+        problem(await world.picture(REFERENCE, face("PNG")), 409)
+
+
+# Consent withdrawn
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_whoever_withdraws_consent_has_every_picture_erased(ended: bool) -> None:
+    async with proctored() as world:
+        await world.picture(REFERENCE, face())
+        for _ in range(2):
+            await world.picture(FRAME, crowd())
+        await asyncio.sleep(0.05)
+        kept = [one["id"] for one in (await world.see())["evidence"]]
+        if ended:
+            await world.do("end")
+        answer = await world.withdraw()
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == {"status": "success", "session_id": world.session_id, "erased": True}
+        assert world.client.store.rows == {} and world.client.store.faces == {}
+        erased = [event for event in world.events() if event["type"] == "erased"]
+        assert [(one["what"], one["because"]) for one in erased] == [
+            ("reference", "consent withdrawn"),
+            ("stills", "consent withdrawn"),
+        ]
+        assert len(kept) == 2 and erased[1]["stills"] == kept
+        shown = (await world.see())["evidence"]
+        assert [(one["available"], one["gone"], one["url"]) for one in shown] == [
+            (False, "consent withdrawn", None)
+        ] * 2
+        problem(await world.http.get(f"{world.url}/reference", headers=KEY), 404)
+        state = world.client.states[world.session_id]
+        assert state.consent_at is None and state.proctoring.reference_sha256 is None
+        assert (await world.withdraw()).status_code == 200, "it can be repeated"
+        assert [event for event in world.events() if event["type"] == "erased"] == erased
+
+
+async def test_consent_that_was_withdrawn_is_asked_for_again() -> None:
+    async with proctored(privacy_policy="privacy-3") as world:
+        await world.do("consent", {"accepted": True, "policy": "privacy-3"})
+        await world.picture(FRAME, face())
+        assert (await world.withdraw()).status_code == 200
+        for call in (FRAME, REFERENCE):
+            assert problem(await world.picture(call, face()), 409)["allowed_actions"] == ["consent"]
+        assert world.client.store.rows == {} and world.client.store.faces == {}
+        await world.do("consent", {"accepted": True, "policy": "privacy-3"})
+        assert (await world.picture(REFERENCE, face())).status_code == 200, "the one before is gone: it replaces none"
+
+
+async def test_pictures_are_withdrawn_by_who_takes_part() -> None:
+    async with proctored() as world:
+        await world.picture(FRAME, face())
+        other = await make(world.http, **KEY)
+        problem(await world.withdraw({"Authorization": f"Bearer {other['candidate_token']}"}), 403)
+        problem(await world.withdraw({}), 401)
+        assert len(world.client.store.rows) == 1
+        assert (await world.withdraw(KEY)).status_code == 200
+        assert world.client.store.rows == {}
+        world.url = f"{BASE}/session/nobody/proctoring"
+        problem(await world.withdraw(KEY), 404)
+
+
 async def test_who_is_exempt_from_the_camera_is_not_photographed() -> None:
     async with proctored(start=False) as world:
         url = f"{BASE}/session/{world.session_id}"
@@ -432,7 +541,10 @@ async def test_who_is_exempt_from_the_camera_is_not_photographed() -> None:
 async def test_events_are_noted_with_who_has_seen_them() -> None:
     async with proctored() as world:
         assert (await world.send({"type": "paste", "detail": "40 characters"})).json()["received"] == 1
+        before = world.client.states[world.session_id]
         assert (await world.send()).json()["received"] == 0
+        assert (await world.send(headers={"Idempotency-Key": "k0"})).json()["received"] == 0
+        assert world.client.states[world.session_id] is before, "an empty list notes nothing"
         await world.send({"type": "tab_hidden", "phase": "began"}, {"type": "custom:phone_rang"}, source="staff")
         headers = {"Authorization": "", **KEY}
         await world.send({"type": "noise", "duration_seconds": 2}, headers=headers, source="staff")
@@ -528,7 +640,12 @@ async def test_events_come_from_who_may_send_them_while_it_runs() -> None:
         problem(await world.send(headers={"Authorization": f"Bearer {other['candidate_token']}"}), 403)
         problem(await world.send(headers={"Authorization": ""}), 401)
         await world.do("end")
-        assert problem(await world.send({"type": "paste"}), 409)["allowed_actions"] == []
+        await asyncio.sleep(0.002)  # in the very millisecond of the end they would still be of the interview
+        for events in ([{"type": "paste"}], []):
+            for headers in ({}, {"Idempotency-Key": f"k{len(events)}"}, {"Authorization": "", **KEY}):
+                body = problem(await world.send(*events, headers=headers), 409)
+                assert (body["current_status"], body["allowed_actions"]) == ("completed", [])
+        assert world.sightings() == []
         world.url = f"{BASE}/session/nobody/proctoring"
         problem(await world.send(headers={"Authorization": "", **KEY}), 404)
 
@@ -572,8 +689,11 @@ async def test_whoever_has_the_journal_can_make_the_figures_again() -> None:
         ]
         assert round(100 - sum(event["points"] for event in shown["events"]), 2) == again.score
         assert shown["coverage"]["confidence"] == line.coverage.confidence
-        session = (await world.http.get(f"{BASE}/session/{world.session_id}", headers=KEY)).json()["session"]
-        assert session["proctoring"]["integrity"]["score"] == again.score
+        assert (await world.session())["proctoring"]["integrity"] is None, "it comes with the end"
+        await world.do("end")
+        integrity = (await world.session())["proctoring"]["integrity"]
+        assert integrity == {"score": again.score, "label": again.label, "policy": "standard-1"}
+        assert (await world.see())["integrity"]["score"] == again.score
 
 
 async def test_candidates_see_their_timeline_without_points() -> None:

@@ -28,7 +28,7 @@ from orchestrator.interview.integrity import (
     score_of,
     timeline,
 )
-from orchestrator.interview.sightings import LASTING, MOMENTARY, Seen
+from orchestrator.interview.sightings import CAMERA, LASTING, MOMENTARY, WITHDRAWN, Seen
 from orchestrator.interview.view import session_view
 from orchestrator.policies import DEFAULT, FOLDER, policy, policy_of, versions
 from tests.unit.test_proctoring import EXEMPT, LIVE, Proctored, ms, seen
@@ -207,14 +207,23 @@ def test_another_policy_judges_the_same_interview_otherwise() -> None:
     call = eventful()
     found = judged(call.line(800), lenient)
     assert (found.score, found.policy) == (round(100 - 1 - 1 - 9 * 0.5, 2), "lenient-1")
-    assert score_of(call.state.proctoring.tallies, lenient, None) == found.score
+    assert score_of(call.state, lenient) == found.score
 
 
 def test_what_still_lasts_counts_until_now_in_the_timeline() -> None:
     call = Proctored().started()
     call.sees(60, seen("tab_hidden", 60, "began"))
     assert [judged(call.line(at), policy()).score for at in (60, 90, 120)] == [99, 97, 95]
-    assert score_of(call.state.proctoring.tallies, policy(), None) == 99
+    assert score_of(call.state, policy()) == 99
+
+
+def test_what_stills_show_counts_for_as_long_as_they_stand_for() -> None:
+    call = Proctored().started()
+    call.stills(60, [45, 60], seen("multiple_faces", 60, "began", "frames"))
+    scores = [judged(call.line(at), policy()).score for at in (60, 70, 76.5, 120)]
+    assert scores == [96, 95, 94.35, 94.35]
+    call.do(c.End(), 120)
+    assert score_of(call.state, policy()) == judged(call.line(900), policy()).score == 94.35
 
 
 # Coverage
@@ -227,9 +236,31 @@ def watched(every: int, until: int = 600, **changes: Any) -> Proctored:
     return call
 
 
+UNCOMPARED = "the face was not compared, since there was no reference face"
+REFERENCE = c.NoteReference("ab" * 32, "lbp", "1")
+
+
 def test_stills_all_the_time_are_full_coverage() -> None:
     cover = watched(15).line(600).coverage
-    assert cover == Coverage(1.0, 1.0, None, ()) and cover.confidence == 1
+    assert cover == Coverage(1.0, 1.0, None, (UNCOMPARED,)) and cover.confidence == 1
+    call = Proctored()
+    call.do(REFERENCE, 0)
+    call.started().stills(600, range(15, 601, 15))
+    assert call.line(600).coverage == Coverage(1.0, 1.0, None, ())
+
+
+def test_it_says_whether_the_face_was_compared() -> None:
+    call = Proctored().started()
+    assert UNCOMPARED not in call.line(10).coverage.because, "no still, no face"
+    call.stills(15, [15])
+    assert UNCOMPARED in call.line(20).coverage.because
+    call.do(REFERENCE, 20)
+    assert UNCOMPARED in call.line(25).coverage.because, "no still has come since"
+    call.stills(30, [30])
+    assert call.state.proctoring.compared and UNCOMPARED not in call.line(35).coverage.because
+    call.do(c.NoteErased("reference", WITHDRAWN), 40)
+    call.stills(45, [45])
+    assert UNCOMPARED not in call.line(50).coverage.because, "there was one"
 
 
 def test_every_second_still_is_half_of_the_time() -> None:
@@ -315,6 +346,24 @@ def test_the_exempt_are_watched_less_and_not_judged_worse() -> None:
     assert (cover.camera, cover.page, cover.confidence) == (0, 1, 0.5)
     assert cover.because == ("the candidate is exempt from the camera",)
     assert judged(call.line(600), policy()).score == 100
+
+
+@pytest.mark.parametrize("kind", sorted(LASTING | MOMENTARY))
+def test_the_exempt_get_no_points_for_what_has_to_do_with_the_camera(kind: str) -> None:
+    def seen_by_everybody(**changes: Any) -> Proctored:
+        call = Proctored(**changes).started()
+        for source in ("page", "staff", "hook"):
+            call.sees(60, seen(kind, 0, duration_ms=60_000 if kind in LASTING else None, source=source))
+        return call
+
+    exempt, other = seen_by_everybody(accommodations=EXEMPT), seen_by_everybody()
+    found, judged_else = judged(exempt.line(60), policy()), judged(other.line(60), policy())
+    assert len(found.points) == 3 and found.score == score_of(exempt.state, policy())
+    if kind in CAMERA:
+        assert found.score == 100 > judged_else.score
+        assert {(p.points, p.because) for p in found.points} == {(0, "the candidate is exempt from the camera")}
+    else:
+        assert found.points == judged_else.points and found.score == judged_else.score
 
 
 def test_without_livekit_video_was_not_meant_to_be_and_fallback_lowers_only_the_coverage() -> None:

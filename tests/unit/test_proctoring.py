@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from itertools import pairwise
-from typing import Any
+from itertools import pairwise, product
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -18,14 +18,17 @@ from orchestrator.interview.decide import created, decide, room_event
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
 from orchestrator.interview.integrity import Timeline, judged, score_of, timeline
-from orchestrator.interview.proctoring import MAX_PAGE_EVENTS, check_pictures, is_repeat
+from orchestrator.interview.proctoring import MAX_PAGE_EVENTS, check_pictures, check_replacement, is_repeat
 from orchestrator.interview.sightings import (
     LASTING,
     MAX_BATCHES,
+    MAX_CALLS,
     MAX_KINDS,
     MAX_STRETCHES,
     MOMENTARY,
     OTHER,
+    WITHDRAWN,
+    Open,
     Phase,
     Proctoring,
     Seen,
@@ -34,7 +37,7 @@ from orchestrator.interview.sightings import (
     Tally,
     check_kind,
 )
-from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, REMEMBERED_FOR_MS, dump_state, load_state
+from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, dump_state, load_state
 from orchestrator.interview.view import event_views, session_view
 from orchestrator.policies import policy
 from tests.unit.test_presence import Call
@@ -151,19 +154,37 @@ def test_an_exemption_is_named_and_the_camera_is_not_watched() -> None:
     assert (view["watches"], view["exemptions"]) == (["page"], ["camera"])
 
 
-def test_staff_see_a_score_once_the_interview_has_begun_and_candidates_none() -> None:
+def test_staff_see_a_score_once_the_interview_is_completed_and_candidates_none() -> None:
     call = Proctored()
     call.sees(1, seen("paste", 1))
     assert session_view(call.state, ms(1), "staff", policy())["proctoring"]["integrity"] is None
     call.started(5)
     call.sees(6, seen("paste", 6, count=4))
     call.do(c.GiveVerdict("cleared", "they were asked to paste"), 7)
+    assert session_view(call.state, ms(7), "staff", policy())["proctoring"]["integrity"] is None
+    assert judged(call.line(7), policy()).score == score_of(call.state, policy()) == 88, "it can be asked for"
+    call.do(c.End(), 8)
     staff = session_view(call.state, ms(8), "staff", policy())["proctoring"]
     assert staff["integrity"] == {"score": 88.0, "label": "low", "policy": "standard-1"}
     assert staff["verdict"] == "cleared"
     candidate = session_view(call.state, ms(8), "candidate", policy())["proctoring"]
     assert candidate.items() == {k: v for k, v in staff.items() if k not in ("integrity", "verdict")}.items()
     assert session_view(call.state, ms(8), "staff")["proctoring"]["integrity"] is None, "without a policy"
+
+
+def test_what_is_seen_makes_a_new_version_only_once_the_score_is_in_the_view() -> None:
+    call = Proctored().started()
+    version = call.state.version
+    call.sees(5, seen("paste", 5), seen("tab_hidden", 5, "began"))
+    call.sees(6, seen("tab_hidden", 6, "ended"))
+    assert call.state.version == version, "If-Match holds whatever is seen"
+    call.do(c.End(), 10)
+    assert call.state.version == version + 1
+    before = session_view(call.state, ms(11), "staff", policy())
+    call.sees(11, seen("paste", 9, source="hook"))
+    after = session_view(call.state, ms(11), "staff", policy())
+    assert before["proctoring"]["integrity"] != after["proctoring"]["integrity"]
+    assert call.state.version == version + 2
 
 
 def test_candidates_do_not_read_the_verdict_in_the_journal() -> None:
@@ -196,6 +217,15 @@ def test_beyond_so_many_kinds_they_count_as_one() -> None:
     assert len(events) == MAX_KINDS + 1 and call.tally(OTHER) == (10, 0)
     call.sees(6, seen("custom:new", 6), seen("custom:k3", 6))
     assert call.tally(OTHER) == (11, 0) and call.tally("custom:k3") == (2, 0) and call.tally("custom:new") == (0, 0)
+
+
+@pytest.mark.parametrize(("source", "apart"), [("page", 0), ("staff", 0), ("hook", 10), ("livekit", 10)])
+def test_only_kinds_from_outside_are_so_many(source: Source, apart: int) -> None:
+    call = Proctored().started()
+    call.sees(5, *(seen(f"custom:k{n}", 5) for n in range(MAX_KINDS)))
+    call.sees(6, *(seen(f"custom:new{n}", 6, source=source) for n in range(10)))
+    assert sum(call.tally(f"custom:new{n}")[0] for n in range(10)) == apart
+    assert call.tally(OTHER) == (10 - apart, 0)
 
 
 def test_no_flood_of_custom_kinds_hides_what_is_in_the_catalogue() -> None:
@@ -352,7 +382,7 @@ def test_of_whole_intervals_only_the_time_counts_that_was_not_counted_before() -
     assert call.tally("tab_hidden") == (2, 30) and call.tally("noise") == (1, 20)
     call.sees(63, seen("tab_hidden", 35, duration_ms=10_000), seen("tab_hidden", 41, duration_ms=9_000))
     assert call.tally("tab_hidden") == (4, 40)
-    assert judged(call.line(99), policy()).score == score_of(call.state.proctoring.tallies, policy(), None)
+    assert judged(call.line(99), policy()).score == score_of(call.state, policy())
 
 
 def test_nor_does_it_if_it_is_told_several_times() -> None:
@@ -409,13 +439,38 @@ def test_the_last_one_says_so_though_ends_get_in() -> None:
     assert "no more of them are kept" in json.dumps(told)
 
 
-@pytest.mark.parametrize("source", ["page", "staff"])
-def test_after_the_end_nothing_is_noted_from_outside(source: Source) -> None:
+OURSELVES = seen("paste", 9, source="hook")
+
+
+@pytest.mark.parametrize("caller", [CANDIDATE, STAFF], ids=["candidate", "staff"])
+@pytest.mark.parametrize(
+    "sightings",
+    [
+        (OURSELVES, seen("paste", 9, source="page")),
+        (OURSELVES, seen("paste", 9, source="staff")),
+        (OURSELVES,),
+        (seen("tab_hidden", 9, "ended"),),
+        (),
+    ],
+    ids=["page", "staff", "hook", "known", "nothing"],
+)
+def test_after_the_end_nothing_is_noted_from_outside(sightings: tuple[Sighting, ...], caller: c.Caller) -> None:
     call = Proctored().started()
     call.do(c.End(), 10)
-    with pytest.raises(StateConflict) as caught:
-        call.sees(11, seen("paste", 9, source="hook"), seen("paste", 9, source=source))
-    assert caught.value.fields["current_status"] == "completed"
+    for command in (c.NoteSightings(sightings), c.NoteSightings((), (("key", "hash", sightings),))):
+        with pytest.raises(StateConflict) as caught:
+            call.do(command, 11, caller)
+        assert caught.value.fields["current_status"] == "completed"
+    assert not call.state.proctoring.calls and not call.state.proctoring.tallies
+
+
+def test_what_came_before_the_end_and_waited_is_noted_after_it() -> None:
+    call = Proctored().started()
+    call.do(c.End(), 10)
+    waited = c.NoteSightings((), (("key", "hash", (seen("paste", 9),)),), received_at=ms(10))
+    assert call.do(waited, 11, CANDIDATE) == ["proctoring_event", "commands_noted"]
+    with pytest.raises(StateConflict):
+        call.do(replace(waited, received_at=ms(10) + 1), 11, CANDIDATE)
 
 
 @pytest.mark.parametrize("source", ["hook", "frames", "livekit"])
@@ -439,33 +494,48 @@ def test_the_calls_with_which_something_came_are_remembered() -> None:
     )
     assert call.do(batch, 5) == ["proctoring_event", "commands_noted"]
     assert call.tally("paste") == (4, 0)
-    assert is_repeat(call.state, ("key-1", "hash-1"), ms(6)) and is_repeat(call.state, ("key-2", "hash-2"), ms(6))
-    assert not is_repeat(call.state, ("key-3", "hash-1"), ms(6)) and not is_repeat(call.state, None, ms(6))
-    assert not is_repeat(call.state, ("key-1", "hash-1"), ms(5) + REMEMBERED_FOR_MS + 1)
+    assert is_repeat(call.state, ("key-1", "hash-1")) and is_repeat(call.state, ("key-2", "hash-2"))
+    assert not is_repeat(call.state, ("key-3", "hash-1")) and not is_repeat(call.state, None)
     with pytest.raises(CommandIdReused):
-        is_repeat(call.state, ("key-1", "hash-2"), ms(6))
+        is_repeat(call.state, ("key-1", "hash-2"))
     version = call.state.version
     again = ("key-2", "hash-2", (seen("paste", 5),))
-    assert call.do(c.NoteSightings((), (again, ("key-3", "hash-3", ()))), 7) == ["commands_noted"]
+    more = ("key-3", "hash-3", (seen("copy", 7),))
+    assert call.do(c.NoteSightings((), (again, more)), 7) == ["proctoring_event", "commands_noted"]
     assert call.tally("paste") == (4, 0), "what came with a key that was noted before is left out"
     assert call.state.version == version, "nobody sees what is remembered"
-    assert [key for key, _, _ in call.state.commands] == ["key-1", "key-2", "key-3"]
+    known = (("key-1", "hash-1"), ("key-2", "hash-2"), ("key-3", "hash-3"))
+    assert call.state.proctoring.calls == known and not call.state.commands, "they push no commands out"
     assert call.do(c.NoteSightings((), (("key-3", "hash-3", (seen("paste", 8),)),)), 8) == []
 
 
-def test_what_comes_to_nothing_is_remembered_too() -> None:
+def test_what_comes_to_nothing_leaves_no_entry() -> None:
     call = Proctored().started()
-    assert call.do(c.NoteSightings((), (("key", "hash", (seen("noise", 5, "ended"),)),)), 5) == ["commands_noted"]
-    assert is_repeat(call.state, ("key", "hash"), ms(6))
+    before, entries = call.state, len(call.entries)
+    for sightings in ((seen("noise", 5, "ended"),), ()):
+        assert call.do(c.NoteSightings((), (("key", "hash", sightings),)), 5) == []
+    assert not is_repeat(call.state, ("key", "hash"))
+    assert call.state == before and len(call.entries) == entries
 
 
-def test_a_sign_of_the_page_ends_a_stop_of_the_clock() -> None:
+def test_so_many_calls_are_remembered_however_long_ago() -> None:
+    call = Proctored(text_question_timer=900).started()
+    for n in range(MAX_CALLS + 1):
+        call.do(c.NoteSightings((), ((f"key-{n}", "hash", (seen("paste", n),)),)), n)
+    assert len(call.state.proctoring.calls) == MAX_CALLS
+    known = [is_repeat(call.state, (f"key-{n}", "hash")) for n in range(MAX_CALLS + 1)]
+    assert known == [False] + [True] * MAX_CALLS
+
+
+def test_what_the_page_sends_is_no_sign_that_the_candidate_is_back() -> None:
     call = Proctored().started()
     call.join(0)
     call.leave(10)
     types = [e["type"] for e in call.sees(40, seen("copy", 39), caller=CANDIDATE)]
-    assert types == ["clock_credited", "proctoring_event"]
-    assert call.tally("network_lost") == (1, 30)
+    assert types == ["proctoring_event"] and call.state.presence.lost
+    assert call.view(40)["status_detail"] == "connection_lost" and call.tally("network_lost") == (1, 0)
+    assert call.do(c.Consent(), 50, CANDIDATE) == ["clock_credited", "consent_given"]
+    assert call.tally("network_lost") == (1, 40)
 
 
 # Watched time
@@ -532,8 +602,38 @@ def test_the_end_closes_what_lasts() -> None:
     call.sees(10, seen("tab_hidden", 10, "began"), seen("face_absent", 5, "began", "frames"))
     call.do(c.End(), 40)
     assert not call.state.proctoring.open
-    assert call.tally("tab_hidden") == (1, 30) and call.tally("face_absent") == (1, 35)
-    assert call.the("tab_hidden").until == ms(40)
+    assert call.tally("tab_hidden") == (1, 30) and call.tally("face_absent") == (1, 0), "no still stands for more"
+    assert call.the("tab_hidden").until == ms(40) and call.the("face_absent").until == ms(5)
+
+
+@pytest.mark.parametrize(
+    ("end", "lasted"), [(20, 15), (31.5, 26.5), (31.6, 26.5), (400, 26.5)], ids=["within", "just", "beyond", "long"]
+)
+def test_what_stills_show_lasts_for_as_long_as_they_stand_for(end: float, lasted: float) -> None:
+    call = Proctored(text_question_timer=900).started()
+    call.sees(5, seen("tab_hidden", 5, "began"))
+    call.stills(15, [5, 15], seen("face_absent", 5, "began", "frames"))
+    (hidden, absent), p = call.state.proctoring.open, call.state.proctoring
+    assert (p.lasts_until(hidden, ms(end)), p.lasts_until(absent, ms(end))) == (ms(end), ms(5 + lasted))
+    line = call.line(end)
+    assert {one.kind: one.ms / 1000 for one in line.seen} == {"tab_hidden": end - 5, "face_absent": lasted}
+    call.do(c.End(), end)
+    assert call.tally("tab_hidden") == (1, end - 5) and call.tally("face_absent") == (1, lasted)
+    assert call.the("face_absent").until == ms(5 + lasted)
+    (at_end,) = call.state.proctoring.open_at_end
+    assert at_end == replace(absent, counted=round(lasted * 1000)) and isinstance(at_end, Open)
+    call.stills(end + 60, [end], seen("face_absent", end - 1, "ended", "frames"), late=1)
+    assert call.tally("face_absent") == (1, end - 6), "stills that are looked at late say how long it was"
+    assert call.the("face_absent").ms == round((end - 6) * 1000)
+
+
+def test_stills_that_go_on_let_it_last() -> None:
+    call = Proctored().started()
+    call.stills(15, [10, 15], seen("face_absent", 10, "began", "frames"))
+    call.stills(30, [30])
+    assert call.the("face_absent", 40).ms == 30_000 and call.the("face_absent", 60).ms == 36_500
+    call.stills(31, [20], late=1)
+    assert call.the("face_absent", 60).ms == 36_500, "an older one takes nothing away"
 
 
 def test_the_last_answer_closes_it_too() -> None:
@@ -669,8 +769,8 @@ def test_a_batch_of_stills_is_noted_once() -> None:
         *(("batch-a",), 2, 1),
         *(2, 3),
     )
-    assert call.tally("face_absent") == (1, 0) and call.state.version == version + 1
-    assert call.stills(50, [45]) == ["frames"] and call.state.version == version + 1, "nobody sees stills"
+    assert call.tally("face_absent") == (1, 0) and call.state.version == version, "the score comes with the end"
+    assert call.stills(50, [45]) == ["frames"] and call.state.version == version, "nobody sees stills"
 
 
 def test_so_many_batches_are_remembered_whatever_the_order_in_which_they_come() -> None:
@@ -836,8 +936,90 @@ def test_an_erased_reference_is_gone_and_that_it_was_there_stays() -> None:
     assert call.do(c.NoteErased("reference", "asked for"), 9) == ["erased"]
     assert call.state.proctoring.reference_at is None and call.state.proctoring.reference_sha256 is None
     assert call.do(c.NoteErased("reference", "asked for"), 9) == []
-    assert [(n["what"], n["because"]) for n in call.line(10).notes] == [("reference", "asked for")]
+    captured, gone = call.line(10).notes
+    assert (captured["type"], captured["sha256"], captured["at"]) == ("reference_captured", "ab" * 32, ms(5))
+    assert (gone["type"], gone["what"], gone["because"]) == ("erased", "reference", "asked for")
+    assert call.state.consent_at == ms(5), "consent goes only with those who take it back"
     assert "reference_captured" in [e["type"] for e in event_views(call.entries)]
+
+
+def test_pictures_need_consent_to_the_policy_that_holds() -> None:
+    call = Proctored()
+    assert call.do(c.Consent("privacy-1"), 1, CANDIDATE) == ["consent_given"]
+    assert (call.state.consent_at, call.state.consent_policy) == (ms(1), "privacy-1")
+    for again in (c.Consent("privacy-1"), c.Consent()):
+        assert call.do(again, 2, CANDIDATE) == []
+    check_pictures(call.state)
+    with pytest.raises(StateConflict, match="agree") as caught:
+        check_pictures(call.state, "privacy-2")
+    assert caught.value.fields["allowed_actions"] == ["consent"]
+    assert call.do(c.Consent("privacy-2"), 3, CANDIDATE) == ["consent_given"]
+    assert (call.state.consent_at, call.state.consent_policy) == (ms(3), "privacy-2")
+    check_pictures(call.state, "privacy-2")
+
+
+def test_consent_that_came_with_a_picture_is_to_no_policy() -> None:
+    call = Proctored()
+    call.do(REFERENCE, 5)
+    assert call.state.consent_policy is None
+    with pytest.raises(StateConflict, match="agree"):
+        check_pictures(call.state, "privacy-1")
+    assert call.do(c.Consent("privacy-1"), 6, CANDIDATE) == ["consent_given"]
+    check_pictures(call.state, "privacy-1")
+
+
+@pytest.mark.parametrize("what", ["reference", "stills"])
+def test_whoever_withdraws_consent_is_asked_again(what: Literal["reference", "stills"]) -> None:
+    call = Proctored()
+    call.do(c.Consent("privacy-1"), 1, CANDIDATE)
+    assert call.do(c.NoteErased(what, WITHDRAWN), 2, CANDIDATE) == ["erased"], "with or without a picture"
+    assert call.state.consent_at is None and call.state.consent_policy is None
+    assert call.view(2)["consent_at"] is None
+    with pytest.raises(StateConflict, match="agree"):
+        check_pictures(call.state, "privacy-1")
+    assert call.do(c.Consent("privacy-1"), 3, CANDIDATE) == ["consent_given"]
+    check_pictures(call.state, "privacy-1")
+
+
+def test_consent_that_is_not_there_is_not_withdrawn_again() -> None:
+    call = Proctored()
+    assert call.do(c.NoteErased("reference", WITHDRAWN), 1, CANDIDATE) == []
+    call.do(REFERENCE, 5)
+    assert call.do(c.NoteErased("reference", WITHDRAWN), 6, CANDIDATE) == ["erased"]
+    assert call.state.proctoring.reference_at is None and call.state.consent_at is None
+    assert call.do(c.NoteErased("reference", WITHDRAWN), 7, CANDIDATE) == []
+
+
+def test_a_candidate_replaces_no_reference_once_the_interview_has_begun() -> None:
+    call = Proctored()
+    for at in (1, 2):
+        assert "reference_captured" in call.do(REFERENCE, at, CANDIDATE), "until then they can"
+    call.started(5)
+    with pytest.raises(StateConflict, match="replaced") as caught:
+        call.do(REFERENCE, 6, CANDIDATE)
+    assert caught.value.fields == {"current_status": "in_progress", "allowed_actions": []}
+    with pytest.raises(StateConflict, match="replaced"):
+        check_replacement(call.state, CANDIDATE)
+    assert call.state.proctoring.reference_at == ms(2)
+    check_replacement(call.state, STAFF)
+    assert call.do(c.NoteReference("cd" * 32, "lbp", "1"), 7, STAFF) == ["reference_captured"]
+    assert [n["sha256"] for n in call.line(8).notes] == ["ab" * 32, "ab" * 32, "cd" * 32]
+
+
+def test_a_first_reference_may_come_after_the_start() -> None:
+    call = Proctored().started()
+    check_replacement(call.state, CANDIDATE)
+    assert "reference_captured" in call.do(REFERENCE, 6, CANDIDATE)
+
+
+def test_a_withdrawal_is_no_way_to_replace_a_reference() -> None:
+    call = Proctored()
+    call.do(REFERENCE, 1, CANDIDATE)
+    call.started(5)
+    call.stills(20, [15])
+    call.do(c.NoteErased("reference", WITHDRAWN), 30, CANDIDATE)
+    with pytest.raises(StateConflict, match="replaced"):
+        call.do(c.NoteReference("cd" * 32, "lbp", "1"), 31, CANDIDATE)
 
 
 def test_evidence_stays_in_the_timeline_with_why_it_is_gone() -> None:
@@ -993,16 +1175,16 @@ def test_the_state_and_the_timeline_agree(life: Life, start_first: bool) -> None
             total[0] += one.count
             total[1] += one.ms if one.until is not None or not one.lasts else 0
     assert {t.kind: [t.count, t.ms] for t in call.state.proctoring.tallies} == sums
-    for sensitivity in (None, "low", "high"):
-        accommodations = c.Accommodations(sensitivity=sensitivity)
+    for sensitivity, exempt in product((None, "low", "high"), (False, True)):
+        accommodations = c.Accommodations(sensitivity=sensitivity, camera_exempt=exempt)
         asked = replace(line, state=replace(line.state, accommodations=accommodations))
         found = judged(asked, policy())
         assert found.score == round(max(0, 100 - sum(p.points for p in found.points)), 2)
         assert all(p.points >= 0 for p in found.points)
         if not call.state.proctoring.open:
-            assert score_of(call.state.proctoring.tallies, policy(), sensitivity) == found.score
+            assert score_of(asked.state, policy()) == found.score
         elif call.state.proctoring.running:
-            assert score_of(call.state.proctoring.tallies, policy(), sensitivity) >= found.score
+            assert score_of(asked.state, policy()) >= found.score
 
 
 edges = st.tuples(st.sampled_from(KINDS[:3]), sources, st.sampled_from(["began", "ended"]), st.integers(0, 20_000))
@@ -1048,6 +1230,8 @@ def test_the_whole_state_of_proctoring_survives_a_snapshot() -> None:
     call.sees(5, seen("paste", 5), seen("tab_hidden", 5, "began"), seen("face_absent", 5, "began", "frames"))
     call.stills(15, [15], late=1, dropped=1, unreadable=1)
     call.do(REFERENCE, 20)
+    call.do(c.NoteSightings((), (("key", "hash", (seen("paste", 20),)),)), 20, CANDIDATE)
+    call.stills(21, [20])
     call.do(c.GiveVerdict("unavailable", "x"), 21)
     call.do(c.Dispute(1, "x"), 22, CANDIDATE)
     crash(call, 30)
@@ -1058,4 +1242,4 @@ def test_the_whole_state_of_proctoring_survives_a_snapshot() -> None:
         untouched -= {name for name, value in proctoring.items() if value != defaults[name]}
         assert load_state(dump_state(call.state)) == call.state
         call.do(c.End(), at)
-    assert not untouched
+    assert call.state.proctoring.open_at_end[0].counted and not untouched

@@ -12,7 +12,17 @@ import pytest
 
 from actors import cluster, stills
 from actors.faces import DAY_MS, Assessed, Glance
-from actors.stills import AWAY_SECONDS, BURST, HUMAN_ROUTE, MAX_PENDING, OLD_MS, SessionPictures, Taken, shard_of
+from actors.stills import (
+    AWAY_SECONDS,
+    BURST,
+    HUMAN_ROUTE,
+    MAX_PENDING,
+    OLD_MS,
+    UNCONFIRMED_MS,
+    SessionPictures,
+    Taken,
+    shard_of,
+)
 from orchestrator.errors import (
     CommandIdReused,
     InvalidInput,
@@ -102,7 +112,14 @@ class World:
         return [event["type"] for entry in entries for event in entry.content()["events"]]
 
     def full_bucket(self) -> None:
-        self.pictures._buckets.clear()
+        self.pictures._stills._levels.clear()
+
+    def empty_bucket(self, ago: float) -> None:
+        """As if the last still that could be taken had been taken so many seconds ago."""
+        self.pictures._stills._levels[self.session_id] = (0.0, asyncio.get_running_loop().time() - ago)
+
+    def face_expires_in(self) -> int:
+        return self.store.faces[self.session_id].expires_at - self.clock()
 
 
 @pytest.fixture
@@ -183,25 +200,42 @@ async def test_too_many_stills_of_one_session_are_429(world: World) -> None:
     for _ in range(3):
         with pytest.raises(TooManyRequests) as caught:
             await world.still()
-        assert caught.value.retry_after == 2
+        assert caught.value.retry_after == pytest.approx(2, abs=0.1)
     first = world.session_id
     await world.session()
     assert (await world.still()).glance == GLANCE, "other sessions are free"
-    left, at = world.pictures._buckets[first]
-    world.pictures._buckets[first] = (left, at - 2.1)
     world.session_id = first
+    world.empty_bucket(ago=2.1)
     await world.still()
     with pytest.raises(TooManyRequests):
         await world.still()
 
 
-async def test_how_often_is_forgotten_for_the_session_seen_longest_ago(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("frame_seconds", "rate"), [(15, 0.5), (8, 0.5), (5, 0.8)])
+async def test_a_page_that_does_as_it_is_told_is_not_refused(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, frame_seconds: float, rate: float
 ) -> None:
-    monkeypatch.setattr(stills, "MAX_BUCKETS", 2)
-    for session_id in ("a", "b", "a", "c"):
-        world.pictures._take_from_bucket(session_id)
-    assert list(world.pictures._buckets) == ["a", "c"]
+    world = made(clock, monkeypatch, frame_seconds=frame_seconds)
+    await world.session()
+    for _ in range(int(BURST)):
+        await world.still()
+    world.empty_bucket(ago=1.01 / rate)
+    await world.still()
+    world.empty_bucket(ago=0.97 / rate)
+    with pytest.raises(TooManyRequests):
+        await world.still()
+
+
+async def test_stills_do_not_use_up_what_references_may_take(world: World) -> None:
+    for _ in range(int(BURST)):
+        await world.still()
+    for _ in range(int(BURST)):
+        await world.reference()
+    with pytest.raises(TooManyRequests):
+        await world.reference()
+    with pytest.raises(TooManyRequests):
+        await world.still()
+    assert world.asked.count("assess") == BURST
 
 
 async def test_a_key_sent_again_is_the_same_still(world: World) -> None:
@@ -246,7 +280,34 @@ async def test_of_a_session_that_is_not_there_nothing_is_stored(world: World) ->
     assert world.store.rows == {} and world.store.faces == {}
 
 
+async def test_where_no_consent_was_asked_for_a_still_is_consent_before_it_is_stored(world: World) -> None:
+    world.client.refusal = Unavailable("away")
+    with pytest.raises(Unavailable):
+        await world.still()
+    assert world.store.rows == {} and world.asked == []
+    world.client.refusal = None
+    for _ in range(2):
+        await world.still()
+    assert world.events() == ["created", "consent_given"], "once"
+    entry = world.store.journal[world.session_id][-1].content()
+    assert entry["events"][0]["policy"] is None and entry["by"] == WHO.principal
+
+
 # FaceActors
+
+
+async def test_the_name_of_a_face_actor_says_which_of_how_many_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
+    async def ensure(actor_class: type, name: str, *_: Any, **__: Any) -> None:
+        names.append(name)
+
+    monkeypatch.setattr(cluster, "_ensure", ensure)
+    for number, of in ((0, 1), (0, 2), (1, 2)):
+        await cluster.ensure_face_actor(number, of, 0.5)
+    assert names == ["FaceActor-0-of-1", "FaceActor-0-of-2", "FaceActor-1-of-2"], (
+        "one of another number looks at others"
+    )
 
 
 async def test_while_the_face_actor_is_silent_nobody_waits_for_it_again_and_again(world: World) -> None:
@@ -353,6 +414,103 @@ async def test_a_reference_of_unknown_outcome_stays_until_it_is_sent_again(world
     assert world.session_id in world.store.faces
 
 
+async def test_a_reference_that_no_journal_knows_of_does_not_stay_for_long(world: World) -> None:
+    world.client.refusal = Unavailable("away")
+    with pytest.raises(Unavailable):
+        await world.reference(key="k1")
+    assert world.face_expires_in() == UNCONFIRMED_MS and "reference_captured" not in world.events()
+    world.client.refusal = None
+    await world.reference(key="k1")
+    assert world.face_expires_in() == 7 * DAY_MS
+
+
+async def test_it_is_never_kept_for_longer_than_references_are(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = made(clock, monkeypatch, reference_days=UNCONFIRMED_MS / DAY_MS / 2)
+    await world.session()
+    seen: list[int] = []
+
+    async def look() -> None:
+        seen.append(world.face_expires_in())
+
+    world.client.before = look
+    await world.reference()
+    assert [*seen, world.face_expires_in()] == [UNCONFIRMED_MS // 2] * 2
+
+
+async def test_a_repeat_of_what_landed_has_the_reference_kept(world: World) -> None:
+    world.client.before = lambda: _fail_next_save(world)
+    with pytest.raises(Unavailable):
+        await world.reference(key="k1")
+    assert world.events()[-1] == "reference_captured" and world.face_expires_in() == UNCONFIRMED_MS
+    reply, _ = await world.reference(key="k1")
+    assert reply.replayed
+    assert world.face_expires_in() == 7 * DAY_MS
+
+
+async def _fail_next_save(world: World) -> None:
+    world.store.failing["save_reference"] = [Unavailable("away")]
+
+
+async def test_a_first_reference_after_the_start_may_be_sent_again_with_its_key(world: World) -> None:
+    await world.do(c.Start())
+    await world.reference(key="k1")
+    reply, _ = await world.reference(key="k1")
+    assert reply.replayed
+
+
+async def test_a_candidate_cannot_replace_a_reference_once_started(world: World) -> None:
+    await world.reference(JPEG)
+    await world.do(c.Start())
+    asked = len(world.asked)
+    with pytest.raises(StateConflict) as caught:
+        await world.reference(OTHER)
+    assert caught.value.fields == {"current_status": "in_progress", "allowed_actions": []}
+    assert world.store.faces[world.session_id].image == JPEG and len(world.asked) == asked
+    await world.pictures.reference(world.session_id, OTHER, c.Caller("staff", "staff"), None)
+    assert world.store.faces[world.session_id].image == OTHER
+
+
+async def test_one_that_begins_meanwhile_keeps_the_reference_from_before(world: World) -> None:
+    await world.reference(JPEG)
+    before = world.store.faces[world.session_id]
+    world.client.before = lambda: world.do(c.Start())
+    with pytest.raises(StateConflict):
+        await world.reference(OTHER)
+    assert world.store.faces[world.session_id] == before
+
+
+# Consent withdrawn
+
+
+async def test_withdrawing_erases_in_the_journal_and_in_the_storage(world: World) -> None:
+    await world.reference()
+    taken = await world.still()
+    waiting = await world.still(OTHER)
+    await world.store.finish_still(taken.id, "ok", "the first one")
+    world.asked.clear()
+    await world.pictures.withdraw(world.session_id, WHO)
+    assert world.store.rows == {} and world.store.faces == {} and waiting.id != taken.id
+    assert world.asked == ["forget"], "its FaceActor does not compare with that face any more"
+    told = [event for entry in world.store.journal[world.session_id] for event in entry.content()["events"]]
+    assert [event for event in told if event["type"] == "erased"] == [
+        {"type": "erased", "what": "reference", "because": "consent withdrawn"},
+        {"type": "erased", "what": "stills", "because": "consent withdrawn", "stills": [taken.id]},
+    ]
+    assert world.client.states[world.session_id].consent_at is None
+
+
+async def test_withdrawing_that_failed_half_way_can_be_repeated(world: World) -> None:
+    await world.reference()
+    taken = await world.still()
+    await world.store.finish_still(taken.id, "ok", "the first one")
+    world.store.failing["erase_evidence"] = [Unavailable("away")]
+    with pytest.raises(Unavailable):
+        await world.pictures.withdraw(world.session_id, WHO)
+    await world.pictures.withdraw(world.session_id, WHO)
+    assert world.store.rows == {} and world.store.faces == {}
+    assert world.client.states[world.session_id].consent_at is None
+
+
 async def test_a_reference_that_the_session_refused_is_not_kept(world: World) -> None:
     world.client.before = lambda: world.do(c.End())
     with pytest.raises(StateConflict):
@@ -389,6 +547,7 @@ async def test_with_a_privacy_policy_nothing_is_taken_before_consent(
             await call()
         assert caught.value.fields == {"current_status": "initialized", "allowed_actions": ["consent"]}
     assert world.store.calls == [] and world.asked == []
+    assert world.events() == ["created"]
     await world.do(c.Consent("privacy-3"))
     await world.still()
     await world.reference()
@@ -411,3 +570,4 @@ async def test_no_pictures_of_who_is_exempt_or_has_ended(world: World, why: str)
 async def test_calls_at_once_lose_no_still(world: World) -> None:
     taken = await asyncio.gather(*(world.still(key=f"k{n}") for n in range(int(BURST))))
     assert {one.id for one in taken} == set(world.store.rows)
+    assert world.events() == ["created", "consent_given"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from actors import sightings
-from actors.sightings import MAX_WAITING, Identity, SightingBuffer
+from actors.sightings import FLUSH_SECONDS, MAX_WAITING, Identity, SightingBuffer
 from api.errors import status_of
 from orchestrator.errors import CommandIdReused, Moved, OrchestratorError, Retryable, TooManyRequests
 from orchestrator.interview.commands import SYSTEM, Caller, NoteSightings
@@ -215,7 +215,7 @@ def test_a_flood_that_goes_on_is_written_less_often() -> None:
         times = [at for at, _, _ in writer.written]
         pauses = [(b - a) / 1000 for a, b in itertools.pairwise(times)]
         assert pauses[:299] == [1.0] * 299
-        assert pauses[299:] == [3.0] * 10
+        assert pauses[299:] == [1.5] * 10
         assert sightings.PAUSES[0] == (300, 1.0)
 
     run_virtual(scenario)
@@ -312,15 +312,32 @@ def test_a_flush_does_not_wait_for_the_pause() -> None:
 
 def test_a_flush_waits_for_the_write_under_way_and_one_more() -> None:
     async def scenario(clock: Clock) -> None:
-        writer = Writer(clock, seconds=1.0)
+        writer = Writer(clock, seconds=0.1)
         buffer = SightingBuffer(writer, clock)
         first, sent = asyncio.create_task(buffer.add(CANDIDATE, numbered(1), None)), clock()
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.04)
         second = asyncio.create_task(buffer.add(CANDIDATE, numbered(2), None))
         await asyncio.sleep(0)
         await buffer.flush()
-        assert clock() - sent == 2_000 and writer.sightings == [*numbered(1), *numbered(2)]
+        assert clock() - sent == 200 and writer.sightings == [*numbered(1), *numbered(2)]
         await asyncio.gather(first, second)
+
+    run_virtual(scenario)
+
+
+def test_a_flush_does_not_wait_long_and_what_it_has_hurried_is_written_all_the_same() -> None:
+    async def scenario(clock: Clock) -> None:
+        writer = Writer(clock, seconds=1.0)
+        buffer = SightingBuffer(writer, clock)
+        first, began = asyncio.create_task(buffer.add(CANDIDATE, numbered(1), None)), clock()
+        await asyncio.sleep(0.4)
+        second, sent = asyncio.create_task(buffer.add(CANDIDATE, numbered(2), None)), clock()
+        await asyncio.sleep(0)
+        await buffer.flush()
+        assert clock() - sent == FLUSH_SECONDS * 1000 == 300
+        assert not first.done() and not second.done() and not writer.written
+        await asyncio.gather(first, second)
+        assert writer.sightings == [*numbered(1), *numbered(2)] and clock() - began == 2_000
 
     run_virtual(scenario)
 

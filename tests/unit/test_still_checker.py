@@ -23,7 +23,7 @@ from actors.faces import (
     StillChecker,
 )
 from orchestrator.errors import InvalidInput, NotAnImage, NotFound, OrchestratorError, Unavailable, UnusableTemplate
-from orchestrator.interview.commands import Caller, Command, NoteErased, NoteFrames, NoteSightings, Start
+from orchestrator.interview.commands import Caller, Command, NoteErased, NoteFrames, NoteReference, NoteSightings, Start
 from orchestrator.interview.decide import created, decide
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.flags import Verdict
@@ -80,6 +80,10 @@ class Sessions:
             self._do(session_id, command, caller)
         if error is not None:
             raise error
+
+    def note(self, session_id: str, command: Command) -> None:
+        """A command that somebody else sends; it does not fail, and is not in `sent`."""
+        self._do(session_id, command, Caller("system", "system"))
 
     def _do(self, session_id: str, command: Command, caller: Caller) -> None:
         state = self.states[session_id]
@@ -139,6 +143,12 @@ class World:
         still = a_still(id, self.clock() if at is None else at, image=shows.encode(), **more)
         await self.store.add_still(still)
         return await asyncio.wait_for(self.checker.look(still), 60)
+
+    async def capture(self, **more: Any) -> None:
+        """A reference face, in the storage and in the journal."""
+        reference = a_reference(**more)
+        await self.store.save_reference(reference)
+        self.sessions.note("s1", NoteReference(reference.sha256, reference.engine, reference.engine_version))
 
     async def store_only(self, id: str, shows: str = OK, at: int | None = None, **more: Any) -> None:
         await self.store.add_still(a_still(id, self.clock() if at is None else at, image=shows.encode(), **more))
@@ -235,7 +245,7 @@ def test_it_ends_with_the_first_still_without_it() -> None:
 
 def test_the_event_says_how_far_the_face_was_and_by_which_engine() -> None:
     async def scenario(world: World) -> None:
-        await world.store.save_reference(a_reference())
+        await world.capture()
         await world.series("face_mismatch", "face_mismatch")
         [sighting] = [sighting for frames in world.frames for sighting in frames.sightings]
         detail = sighting.detail
@@ -316,6 +326,7 @@ def test_a_still_that_has_taken_checkers_down_is_not_looked_at() -> None:
 
 def test_a_check_that_fails_is_tried_again_and_then_called_unreadable() -> None:
     async def scenario(world: World) -> None:
+        assert MAX_ATTEMPTS == 4
         await world.store_only("p1", "crash")
         await world.store_only("p2", OK, at=T0 + 1)
         for _ in range(MAX_ATTEMPTS + 1):
@@ -405,7 +416,7 @@ def test_too_much_evidence_is_thinned_and_the_journal_says_so() -> None:
 def test_a_template_that_cannot_be_used_is_left_out() -> None:
     async def scenario(world: World) -> None:
         world.unusable = b"t1"
-        await world.store.save_reference(a_reference())
+        await world.capture()
         assert await world.give("p1") == Glance("ok", 1, False)
         await world.give("p2", at=T0 + 1)
         assert world.checked == [(b"ok", b"t1"), (b"ok", None), (b"ok", None)]
@@ -416,12 +427,12 @@ def test_a_template_that_cannot_be_used_is_left_out() -> None:
 def test_a_reference_captured_later_is_used_soon_and_at_once_if_told() -> None:
     async def scenario(world: World) -> None:
         await world.give("p1")
-        await world.store.save_reference(a_reference())
+        await world.capture()
         await world.give("p2", at=T0 + 1)
         world.checker.forget("s1")
         world.checker.forget("nobody")
         await world.give("p3", at=T0 + 2)
-        await world.store.save_reference(a_reference(template=b"t2"))
+        await world.capture(template=b"t2", sha256="sha2")
         await world.give("p4", at=T0 + 3)
         await asyncio.sleep(REFERENCE_MS / 1000 + 1)
         await world.give("p5")
@@ -429,6 +440,27 @@ def test_a_reference_captured_later_is_used_soon_and_at_once_if_told() -> None:
         await asyncio.sleep(REFERENCE_MS / 1000 + 1)
         await world.give("p6")
         assert [template for _, template in world.checked] == [None, None, b"t1", b"t1", b"t2", None]
+
+    run(scenario)
+
+
+def test_a_reference_of_which_the_journal_does_not_tell_is_not_compared_with() -> None:
+    async def scenario(world: World) -> None:
+        await world.store.save_reference(a_reference())
+        await world.give("p1")
+        await world.capture()
+        world.checker.forget("s1")
+        await world.give("p2", at=T0 + 1)
+        await world.store.save_reference(a_reference(template=b"t2", sha256="sha2"))  # of unknown outcome
+        world.checker.forget("s1")
+        await world.give("p3", at=T0 + 2)
+        world.sessions.note("s1", NoteReference("sha2", "lbp", "1"))  # it had landed
+        await asyncio.sleep(REFERENCE_MS / 1000 + 1)
+        await world.give("p4")
+        world.sessions.note("s1", NoteErased("reference", "consent withdrawn"))
+        await asyncio.sleep(REFERENCE_MS / 1000 + 1)
+        await world.give("p5")
+        assert [template for _, template in world.checked] == [None, b"t1", None, b"t2", None]
 
     run(scenario)
 
@@ -479,6 +511,24 @@ def test_pictures_of_a_session_that_is_gone_are_erased() -> None:
         assert set(world.store.rows) == {"other"} and world.store.faces == {}
 
     run(scenario)
+
+
+def test_pictures_of_a_session_that_was_gone_before_anybody_looked_are_erased() -> None:
+    async def scenario(world: World) -> None:
+        await world.store.save_reference(a_reference())
+        for id in ("p1", "p2"):
+            await world.store_only(id)
+        await world.store.add_still(a_still("other", session_id="s2"))
+        del world.sessions.states["s1"]
+        world.store.failing["erase_evidence"] = [Unavailable("away")]
+        for _ in range(2):
+            assert "p2" in world.store.rows
+            await world.sweep()
+        assert set(world.store.rows) == {"other"} and world.store.faces == {} and world.checked == []
+        await world.sweep()
+        assert "s1" not in world.checker._behind, "and that is all"
+
+    run(scenario, mine=lambda session_id: session_id == "s1")
 
 
 def test_stills_wait_in_the_storage_while_it_is_away_and_are_looked_at_later() -> None:
@@ -670,6 +720,19 @@ def test_a_checker_that_starts_anew_ends_what_another_saw_begin() -> None:
         glances = await world.series(OK, OK, prefix="q")
         assert world.seen() == [(ABSENT, 0, 30_000)]
         assert all(glance is not None and glance.dense for glance in glances[:1])
+
+    run(scenario)
+
+
+def test_a_checker_that_starts_anew_knows_when_the_last_still_was_taken() -> None:
+    async def scenario(world: World) -> None:
+        await world.series(ABSENT, ABSENT)
+        assert world.state().proctoring.last_still_at == T0 + 15_000
+        world.start()
+        await world.give("q1", "damaged")  # it shows nothing, so that nothing is known but what the state tells
+        await asyncio.sleep(62)
+        await world.sweep()
+        assert world.seen() == [(ABSENT, 0, 15_000)]
 
     run(scenario)
 
