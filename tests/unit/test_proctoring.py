@@ -975,7 +975,7 @@ def test_whoever_withdraws_consent_is_asked_again(what: Literal["reference", "st
     assert call.do(c.NoteErased(what, WITHDRAWN), 2, CANDIDATE) == ["erased"], "with or without a picture"
     assert call.state.consent_at is None and call.state.consent_policy is None
     assert call.view(2)["consent_at"] is None
-    with pytest.raises(StateConflict, match="agree"):
+    with pytest.raises(StateConflict, match="withdrawn consent"):
         check_pictures(call.state, "privacy-1")
     assert call.do(c.Consent("privacy-1"), 3, CANDIDATE) == ["consent_given"]
     check_pictures(call.state, "privacy-1")
@@ -1018,6 +1018,7 @@ def test_a_withdrawal_is_no_way_to_replace_a_reference() -> None:
     call.started(5)
     call.stills(20, [15])
     call.do(c.NoteErased("reference", WITHDRAWN), 30, CANDIDATE)
+    call.do(c.Consent(), 30, CANDIDATE)
     with pytest.raises(StateConflict, match="replaced"):
         call.do(c.NoteReference("cd" * 32, "lbp", "1"), 31, CANDIDATE)
 
