@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -138,7 +139,8 @@ class Watch:
 
 
 class StillChecker:
-    """`check` looks at one picture, in a thread. `share`: of one core, that checking may use."""
+    """`check` looks at one picture, in a thread. `share`: of one core, that checking may use. `cpu`: the processor time
+    that this process has used, in s."""
 
     def __init__(
         self,
@@ -150,6 +152,7 @@ class StillChecker:
         evidence_days: float = 30.0,
         mine: Callable[[str], bool] = lambda session_id: True,
         clock: Callable[[], int] = wall_ms,
+        cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self._store = store
         self._sessions = sessions
@@ -158,6 +161,7 @@ class StillChecker:
         self._keep_ms = round(evidence_days * DAY_MS)
         self._mine = mine
         self._clock = clock
+        self._cpu = cpu
         self._watches: OrderedDict[str, Watch] = OrderedDict()
         self._given: dict[str, deque[Still]] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[Glance]]] = {}
@@ -198,7 +202,7 @@ class StillChecker:
                 self._more.clear()
                 await self._more.wait()
             session_id, _ = self._turns.popitem(last=False)
-            began = loop.time()
+            began, used = loop.time(), self._cpu()
             try:
                 again = await self._one(session_id)
             except NotFound:
@@ -218,7 +222,8 @@ class StillChecker:
                 continue
             if again:
                 self._turn(session_id)
-            await asyncio.sleep((loop.time() - began) * (1 / self._share - 1))
+            used = self._cpu() - used
+            await asyncio.sleep(max(0.0, used / self._share - (loop.time() - began)))
 
     async def sweep(self) -> None:
         """Find what waits in the storage, note what is due, forget who is idle."""

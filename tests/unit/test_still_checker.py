@@ -115,7 +115,8 @@ class World:
         """A checker that knows nothing yet, in the place of the one before."""
         for task in self.tasks:
             task.cancel()
-        self.checker = StillChecker(self.store, self.sessions, self.check, clock=self.clock, **self.options)
+        cpu = asyncio.get_running_loop().time  # all the time that passes here is spent on checking
+        self.checker = StillChecker(self.store, self.sessions, self.check, clock=self.clock, cpu=cpu, **self.options)
         self.tasks = [asyncio.get_running_loop().create_task(self.checker.work())]
 
     def check(self, image: bytes, template: bytes | None) -> FrameResult:
