@@ -143,7 +143,9 @@ class HookRunner:
         if not mine:
             return
         del hook
-        results = await self._attempt(name, lambda: _all_called(name, mine, now, thread), BUDGET_SECONDS * len(mine))
+        results = await self._attempt(
+            name, lambda: _all_called(name, mine, now, thread), BUDGET_SECONDS, calls=len(mine)
+        )
         mine.clear()  # they hold the hook, and the hook may hold much
         if isinstance(results, Failed):
             return
@@ -153,11 +155,11 @@ class HookRunner:
             if isinstance(result, Failed) and name in self._hooks:
                 await self._raised(name, result)
 
-    async def _attempt(self, name: str, work: Callable[[], Any], seconds: float) -> Any:
-        """The result, or that it failed, which is noted."""
+    async def _attempt(self, name: str, work: Callable[[], Any], seconds: float, *, calls: int = 1) -> Any:
+        """The result, or that it failed, which is noted. `seconds`: for each of so many calls that it makes."""
         result = self._thread.submit(work)
         try:
-            result = await asyncio.wait_for(asyncio.wrap_future(result), seconds)
+            result = await asyncio.wait_for(asyncio.wrap_future(result), seconds * calls)
         except TimeoutError:
             if self._stopped:
                 return Failed("it was not called any more")

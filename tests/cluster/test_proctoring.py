@@ -166,12 +166,17 @@ async def test_pictures_expire_and_the_journal_says_so(
     await store._db.reference_faces.update_one({"_id": watched.session_id}, past)
     await until(lambda: erased(watched, "reference"), 30, "the reference face erased")
     assert (await watched.session())["proctoring"]["reference_captured_at"] is None
-    kept = await store.kept_of(watched.session_id)
+    kept = await until(lambda: store.kept_of(watched.session_id), 30, "the still looked at, and kept")
+    await until(lambda: evidence(watched), 30, "the journal says so")
     await store._db.stills.update_one({"_id": kept[0].id}, past)
     await until(lambda: erased(watched, "stills"), 30, "the still erased")
     assert (await watched.proctoring())["evidence"][0]["gone"] == "retention"
     assert await store.kept_image(watched.session_id, kept[0].id) is None
     checked(await watched.request("GET", "/journal/verify"), 200)
+
+
+async def evidence(watched: Watched) -> list[Any]:
+    return (await watched.proctoring())["evidence"]
 
 
 async def erased(candidate: Candidate, what: str) -> bool:
