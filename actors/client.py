@@ -46,6 +46,7 @@ from orchestrator.interview.commands import (
     NewLink,
     NoteSightings,
     Start,
+    check_same_body,
     command_hash,
     command_key,
     command_name,
@@ -53,7 +54,7 @@ from orchestrator.interview.commands import (
 from orchestrator.interview.decide import created
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
-from orchestrator.interview.proctoring import check_same_body, is_repeat
+from orchestrator.interview.proctoring import is_repeat
 from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.state import State, dump_state, load_state, snapshot_of
 from orchestrator.interview.view import iso, session_view

@@ -18,12 +18,10 @@ import importlib
 import itertools
 import logging
 import queue
-import resource
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import OrchestratorError
@@ -259,17 +257,6 @@ def _all_called(hook: str, calls: list[BoundCall], now: int, thread: HookThread)
         if results[-1] is NO_MEMORY:
             break
     return results
-
-
-def limit_memory(extra: int = MEMORY) -> None:
-    """Have this process refuse itself more than this many bytes beyond what it has now: a hook that takes more gets a
-    MemoryError, and not the machine."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmData:"):
-            limit = int(line.split()[1]) * 1024 + extra
-            hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-            with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def _overrides(hook: ProctoringHook, method: str) -> bool:

@@ -24,10 +24,12 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from actors.clock import wall_ms
-from actors.hooks import HookRunner, limit_memory
+from actors.hooks import MEMORY, HookRunner
+from actors.memory import limit_memory
 from actors.sightings import Identity, SightingBuffer
 from orchestrator import faults
 from orchestrator.errors import Fenced, Moved, NotFound, OrchestratorError, Retryable, Unavailable
+from orchestrator.interview.allowed import conflict
 from orchestrator.interview.commands import (
     SYSTEM,
     Activate,
@@ -39,9 +41,8 @@ from orchestrator.interview.commands import (
     NoteHookFailure,
     NoteSightings,
 )
-from orchestrator.interview.decide import conflict
 from orchestrator.interview.hooks import TICK_SECONDS as HOOK_TICK_SECONDS
-from orchestrator.interview.proctoring import is_repeat
+from orchestrator.interview.proctoring import NOTHING_MORE, is_repeat
 from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, load_state, snapshot_of
@@ -131,7 +132,7 @@ class InterviewActor:
             journal = NodeJournal(node)
             self._warming = asyncio.get_running_loop().create_task(journal.connect())
             if hooks:
-                self._warming.add_done_callback(lambda _: limit_memory())
+                self._warming.add_done_callback(lambda _: limit_memory(MEMORY))
         else:
             self._warming.set_result(None)
         self._node = node
@@ -210,7 +211,7 @@ class InterviewActor:
             now = self._clock()
             replayed = is_repeat(session.state, identity)
             if session.state.status == "completed" and not replayed:
-                raise conflict(session.state, "The interview has ended; nothing more is noted.")
+                raise conflict(session.state, NOTHING_MORE)
             if not replayed:
                 replayed = await self._sightings.add(caller, sightings, identity)
             return Reply(session.view(now, caller.role), session.state.version, replayed)

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from actors.clock import wall_ms
 from orchestrator.errors import CommandIdReused, NotFound
+from orchestrator.interview.allowed import conflict
 from orchestrator.interview.commands import Caller, Command, NoteConnected, NoteDisconnected, NoteRoom
-from orchestrator.interview.decide import Event, conflict, room_can_wait, room_event
+from orchestrator.interview.decide import Event, room_can_wait, room_event
 from orchestrator.interview.state import State
 from orchestrator.livekit import LiveKit, RoomEvent, RoomState, Ticket
 from orchestrator.session import Reply

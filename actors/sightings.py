@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from orchestrator.errors import OrchestratorError, Retryable, TooManyRequests
-from orchestrator.interview.commands import SYSTEM, Caller, NoteSightings
-from orchestrator.interview.proctoring import check_same_body
+from orchestrator.interview.commands import SYSTEM, Caller, NoteSightings, check_same_body
 from orchestrator.interview.sightings import Sighting
 
 PAUSES = ((300, 1.0), (1_000_000, 1.5))

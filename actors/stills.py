@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from actors import cluster
 from actors.buckets import Buckets
 from actors.clock import wall_ms
-from actors.faces import DAY_MS, Assessed, Glance
+from actors.faces import Assessed
+from actors.still_checker import DAY_MS, Glance
 from orchestrator.errors import (
     CommandIdReused,
     InvalidInput,
@@ -37,10 +38,12 @@ from orchestrator.interview.commands import (
     Consent,
     NoteErased,
     NoteReference,
+    check_same_body,
     command_hash,
     command_key,
 )
-from orchestrator.interview.proctoring import check_pictures, check_replacement, check_same_body
+from orchestrator.interview.evidence import DENSER, next_seconds, skipped
+from orchestrator.interview.proctoring import check_pictures, check_replacement
 from orchestrator.interview.sightings import WITHDRAWN
 from orchestrator.interview.state import State
 from orchestrator.media import MAX_BYTES, MediaType, media_type
@@ -53,12 +56,10 @@ LOOK_SECONDS = 1.2
 ASSESS_SECONDS = 10.0
 AWAY_SECONDS = 5.0
 """After a FaceActor did not answer, nobody waits for it for so long."""
-MAX_PENDING = 6
-"""Stills of one session that may wait."""
 BURST = 6.0
 STILLS_A_SECOND = 0.5
-STILLS_AN_INTERVAL = 4
-"""A page that does as it is told sends three, when something was seen."""
+STILLS_AN_INTERVAL = DENSER + 1
+"""A page that does as it is told sends no more than DENSER."""
 OLD_MS = 60_000
 """A still may have been taken this long before it arrives; an older time is taken for a wrong clock."""
 PENDING_DAYS = 1.0
@@ -118,9 +119,7 @@ class SessionPictures:
         check_pictures(state, self._settings.privacy_policy)
         self._stills.take(session_id)
         if state.consent_at is None:
-            await self._sessions.send(
-                session_id, Consent(), caller
-            )  # none was asked for: sending one counts as consent
+            await self._sessions.send(session_id, Consent(), caller)  # where none was asked for, sending counts as that
         now = wall_ms()
         taken_at = at if at is not None and now - OLD_MS <= at <= now else now
         sha256 = hashlib.sha256(image).hexdigest()
@@ -139,8 +138,8 @@ class SessionPictures:
         glance = await self._look(still)
         if glance is not None and glance.error is not None:
             raise glance.error
-        seconds = state.proctoring.frame_seconds
-        return Taken(still_id, taken_at, sha256, glance, seconds / 3 if glance and glance.dense else seconds)
+        seconds = next_seconds(state.proctoring.frame_seconds, dense=glance is not None and glance.dense)
+        return Taken(still_id, taken_at, sha256, glance, seconds)
 
     async def reference(
         self, session_id: str, image: bytes, caller: Caller, command_id: str | None
@@ -235,11 +234,9 @@ class SessionPictures:
 
     async def _thin(self, session_id: str) -> int:
         """Make room for one more still: how many have gone that nobody had looked at."""
-        waiting = await self._sessions.store.pending_of(session_id)
-        if len(waiting) < MAX_PENDING:
-            return 0
-        going = waiting[1::2]
-        await self._sessions.store.drop_stills([still_id for still_id, _, _ in going])
+        going = skipped(await self._sessions.store.pending_of(session_id))
+        if going:
+            await self._sessions.store.drop_stills([still_id for still_id, _, _ in going])
         return len(going) + sum(thinned for _, _, thinned in going)
 
     # FaceActors

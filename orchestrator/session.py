@@ -27,6 +27,7 @@ from orchestrator.errors import (
     StaleVersion,
     Unavailable,
 )
+from orchestrator.interview.allowed import conflict
 from orchestrator.interview.commands import (
     SYSTEM,
     Activate,
@@ -39,7 +40,7 @@ from orchestrator.interview.commands import (
     Role,
     Start,
 )
-from orchestrator.interview.decide import Event, Plan, activation, conflict, decide, plan
+from orchestrator.interview.decide import Event, Plan, activation, decide, plan
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
 from orchestrator.interview.presence import sign

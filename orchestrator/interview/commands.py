@@ -16,6 +16,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from orchestrator.errors import CommandIdReused
 from orchestrator.interview.entry import canonical_json
 from orchestrator.interview.sightings import Sighting
 
@@ -343,6 +344,14 @@ def command_hash(command: Command) -> str:
 def content_hash(content: Any) -> str:
     """The same of what a call carried, where its command has times of ours in it."""
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
+
+
+def check_same_body(known: str, given: str) -> None:
+    """Raises CommandIdReused if a key came with another body (by its hash) before."""
+    if known != given:
+        raise CommandIdReused(
+            "This Idempotency-Key was used before with another body; use a new key for a new command."
+        )
 
 
 def command_key(caller: Caller, command: Command, command_id: str) -> str:

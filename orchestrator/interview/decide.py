@@ -33,8 +33,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestrator.errors import InvalidInput, NotFound, StateConflict
+from orchestrator.errors import InvalidInput, NotFound
 from orchestrator.interview import presence, proctoring
+from orchestrator.interview.allowed import conflict
 from orchestrator.interview.commands import (
     Abandon,
     Activate,
@@ -66,23 +67,13 @@ from orchestrator.interview.commands import (
     Resume,
     Start,
     Update,
+    check_same_body,
     command_hash,
     command_key,
 )
 from orchestrator.interview.presence import Event
-from orchestrator.interview.proctoring import check_same_body
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import GRACE_MS, MAX_FRUITLESS_ACTIVATIONS, ROOM_AHEAD_MS, State
-
-ALLOWED_ACTIONS = {
-    "initialized": ("update", "start", "end", "consent", "token", "link", "delete"),
-    "in_progress": ("answer", "draft", "pause", "extend", "end", "consent", "token", "link", "delete"),
-    "paused": ("draft", "resume", "extend", "end", "consent", "token", "link", "delete"),
-    "parked": ("start", "extend", "end", "token", "link", "delete"),
-    "completed": ("link", "delete"),
-    "deleted": (),
-}
-
 
 NOT_A_SIGN = (NoteSightings, Dispute)
 """What a page sends by itself, perhaps some time after it was seen; and what has nothing to do with the clock."""
@@ -138,18 +129,6 @@ def decide(state: State, command: Command, caller: Caller, now: int, draft: Draf
     if isinstance(command, Answer) or (caller.role == "candidate" and not isinstance(command, NOT_A_SIGN)):
         return [*presence.sign(state, now), *events]
     return [*presence.clock_goes_on(state, now), *events] if isinstance(command, End) else events
-
-
-def allowed_actions(state: State) -> list[str]:
-    """What the state allows, by the names of the API's calls."""
-    if state.status == "in_progress" and state.parked is not None:
-        return list(ALLOWED_ACTIONS["parked"])
-    return list(ALLOWED_ACTIONS["paused" if state.status == "in_progress" and state.paused else state.status])
-
-
-def conflict(state: State, detail: str) -> StateConflict:
-    """A 409 that says what the state is and what it allows."""
-    return StateConflict(detail, current_status=state.status, allowed_actions=allowed_actions(state))
 
 
 def created(command: Create, room: Event | None = None, proctoring: Event | None = None) -> list[Event]:

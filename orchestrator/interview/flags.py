@@ -18,6 +18,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+SILENCE_MS = 60_000
+SILENT_FRAMES = 3
+"""What was seen is over when no still has come for so many intervals, or SILENCE_MS if that is longer."""
+
+
+def silence_ms(frame_seconds: float) -> int:
+    """After how long without a still nothing is known any more."""
+    return max(SILENCE_MS, round(SILENT_FRAMES * frame_seconds * 1000))
+
 
 class Verdict(StrEnum):
     OK = "ok"

@@ -60,14 +60,16 @@ def fold(state: State | None, entry: Entry, seen: dict[int, Seen] | None = None)
         state = replace(state, seq=1)
     before = state
     at = max(state.at, entry.at)
-    state = replace(state, proctoring=state.proctoring.advanced(at))
+    state = replace(state, proctoring=state.proctoring.advanced(at, video=state.has_video))
     for event in events:
         state = replace(apply(state, event, entry.at), seq=state.seq + 1)
-        proctoring, news = sightings.step(state.proctoring, event, state.seq, at, lost=state.presence.lost)
+        proctoring, news = sightings.step(
+            state.proctoring, event, state.seq, at, started_at=state.started_at, lost=state.presence.lost
+        )
         state = state if proctoring is state.proctoring else replace(state, proctoring=proctoring)
         if seen is not None:
             _enter(seen, news, event)
-    proctoring = state.proctoring.settled(state.is_watched, state.has_video, at)
+    proctoring = state.proctoring.settled(state.is_watched, at)
     types = {e["type"] for e in events}
     if "activated" in types:
         in_vain = types <= OF_A_LOSS and entry.at - before.activated_at < FRUITLESS_WITHIN_MS

@@ -191,15 +191,10 @@ def coverage(state: State, now: int) -> Coverage:
     page = _share(max(c.reached(watched, SIGN_REACH_MS).ms if c.until else 0 for c in signs), watched)
     if page < 0.95:
         because.append(f"the page gave signs for {page:.0%} of the time")
-    video = None if state.room.mode == "none" else _share(_video_ms(state, now), watched)
+    video = None if state.room.mode == "none" else _share(p.advanced(now, video=state.has_video).video_ms, watched)
     if video is not None and video < 0.95:
         because.append(f"there was video for {video:.0%} of the time")
     return Coverage(camera, page, video, tuple(because))
-
-
-def _video_ms(state: State, now: int) -> int:
-    p = state.proctoring
-    return p.advanced(now).video_ms
 
 
 def _share(part: int, whole: int) -> float:

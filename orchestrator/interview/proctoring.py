@@ -17,7 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.errors import CommandIdReused, InvalidInput, StateConflict
+from orchestrator.errors import InvalidInput
+from orchestrator.interview.allowed import conflict
 from orchestrator.interview.commands import (
     Caller,
     Dispute,
@@ -27,6 +28,7 @@ from orchestrator.interview.commands import (
     NoteHookFailure,
     NoteReference,
     NoteSightings,
+    check_same_body,
 )
 from orchestrator.interview.sightings import (
     CUSTOM,
@@ -50,6 +52,7 @@ Spot = tuple[str, str, bool]
 MAX_PAGE_EVENTS = 5_000
 """Of one session; what the page sends beyond it is not kept, and an event says so."""
 MAX_DISPUTES = 50
+NOTHING_MORE = "The interview has ended; nothing more is noted."
 FROM_OUTSIDE = frozenset({"page", "staff"})
 
 
@@ -63,9 +66,7 @@ def sightings_noted(state: State, command: NoteSightings, caller: Caller, now: i
     received_at = now if command.received_at is None else command.received_at
     late = state.completed_at is not None and received_at > state.completed_at
     if late and caller.role != "system":
-        raise StateConflict(
-            "The interview has ended; nothing more is noted.", current_status="completed", allowed_actions=[]
-        )
+        raise conflict(state, NOTHING_MORE)
     events = _within_bounds(state, _gathered(state, sightings, now))
     known = [[key, body_hash] for key, body_hash, _ in fresh]
     return [*events, {"type": "commands_noted", "commands": known}] if events and known else events
@@ -77,14 +78,6 @@ def is_repeat(state: State, identity: tuple[str, str] | None) -> bool:
     if known is not None and identity is not None:
         check_same_body(known, identity[1])
     return known is not None
-
-
-def check_same_body(known: str, given: str) -> None:
-    """Raises CommandIdReused if a key came with another body before."""
-    if known != given:
-        raise CommandIdReused(
-            "This Idempotency-Key was used before with another body; use a new key for a new command."
-        )
 
 
 @dataclass(slots=True)
@@ -134,13 +127,13 @@ def _gathered(state: State, sightings: tuple[Sighting, ...], now: int) -> list[E
             if key not in lasting:
                 begun.setdefault(key, sighting)
         elif sighting.phase == "ended" and key in begun:
-            _add(wholes, begun.pop(key), sighting.at, p)
+            _add(wholes, begun.pop(key), sighting.at, state)
         elif sighting.phase == "ended":
             if key in lasting:
                 ended[key] = (lasting.pop(key), sighting)
         else:
             until = None if sighting.duration_ms is None else min(now, sighting.at + sighting.duration_ms)
-            _add(wholes, sighting, until, p)
+            _add(wholes, sighting, until, state)
     return [
         *(_ended(interval, sighting) for interval, sighting in ended.values()),
         *(_whole(spot, whole, p) for spot, whole in wholes.items()),
@@ -167,10 +160,11 @@ def _ended(interval: Open, sighting: Sighting) -> Event:
     return _event(interval.kind, interval.source, until, sighting.detail, phase="ended", of=interval.id, until=until)
 
 
-def _add(wholes: dict[Spot, _Whole], first: Sighting, until: int | None, p: Proctoring) -> None:
+def _add(wholes: dict[Spot, _Whole], first: Sighting, until: int | None, state: State) -> None:
     until = None if until is None else max(first.at, until)
-    over_before = p.started_at is not None and (first.at if until is None else until) < p.started_at
-    wholes.setdefault((first.kind, first.source, over_before), _Whole(first.at)).add(first, until, p)
+    over_before = state.started_at is not None and (first.at if until is None else until) < state.started_at
+    whole = wholes.setdefault((first.kind, first.source, over_before), _Whole(first.at))
+    whole.add(first, until, state.proctoring)
 
 
 def _whole(spot: Spot, whole: _Whole, p: Proctoring) -> Event:
@@ -233,10 +227,8 @@ def check_replacement(state: State, caller: Caller) -> None:
     be the face from then on. Raises StateConflict."""
     replaces = state.proctoring.references > 0 and state.started_at is not None
     if replaces and caller.role == "candidate":
-        raise StateConflict(
-            "The reference face cannot be replaced once the interview has begun; ask the people who invited you.",
-            current_status=state.status,
-            allowed_actions=[],
+        raise conflict(
+            state, "The reference face cannot be replaced once the interview has begun; ask the people who invited you."
         )
 
 
@@ -245,21 +237,14 @@ def check_pictures(state: State, consent_to: str | None = None) -> None:
 
     Raises StateConflict.
     """
-    actions: list[str] = []
     if state.status == "completed":
-        detail = "The interview has ended; no more pictures are taken."
-    elif state.accommodations.camera_exempt:
-        detail = "This candidate is exempt from the camera; no pictures are taken."
-    elif state.consent_withdrawn:
-        detail, actions = (
-            "The candidate has withdrawn consent; no pictures are taken until it is given again.",
-            ["consent"],
-        )
-    elif consent_to is not None and (state.consent_at is None or state.consent_policy != consent_to):
-        detail, actions = "The candidate has to agree to the privacy policy before pictures are taken.", ["consent"]
-    else:
-        return
-    raise StateConflict(detail, current_status=state.status, allowed_actions=actions)
+        raise conflict(state, "The interview has ended; no more pictures are taken.")
+    if state.accommodations.camera_exempt:
+        raise conflict(state, "This candidate is exempt from the camera; no pictures are taken.")
+    if state.consent_withdrawn:
+        raise conflict(state, "The candidate has withdrawn consent; no pictures are taken until it is given again.")
+    if consent_to is not None and (state.consent_at is None or state.consent_policy != consent_to):
+        raise conflict(state, "The candidate has to agree to the privacy policy before pictures are taken.")
 
 
 def erased(state: State, command: NoteErased, caller: Caller, now: int) -> list[Event]:
@@ -286,11 +271,7 @@ def hooks_suspended(state: State, cause: str) -> list[Event]:
 def disputed(state: State, command: Dispute, caller: Caller, now: int) -> list[Event]:
     """The candidate's objection to an event. It stands beside the event, and changes no points."""
     if state.proctoring.disputes >= MAX_DISPUTES:
-        raise StateConflict(
-            f"{MAX_DISPUTES} events were disputed; no more objections are taken here.",
-            current_status=state.status,
-            allowed_actions=[],
-        )
+        raise conflict(state, f"{MAX_DISPUTES} events were disputed; no more objections are taken here.")
     if not 0 < command.event_id <= state.seq:
         raise InvalidInput.at("/event_id", f"There is no event {command.event_id}.")
     return [{"type": "event_disputed", "of": command.event_id, "statement": command.statement}]

@@ -164,7 +164,6 @@ class Proctoring:
     frame_seconds: float = 15.0
     running: bool = False
     stretches: tuple[Stretch, ...] = ()
-    video_on: bool = False
     video_ms: int = 0
     camera: Cover = Cover()
     page: Cover = Cover()
@@ -172,7 +171,6 @@ class Proctoring:
     tallies: tuple[Tally, ...] = ()
     open: tuple[Open, ...] = ()
     open_at_end: tuple[Open, ...] = ()
-    started_at: int | None = None
     page_events: int = 0
     calls: tuple[tuple[str, str], ...] = ()
     batches: tuple[str, ...] = ()
@@ -200,9 +198,6 @@ class Proctoring:
                 return before + (at if goes_on else min(at, until)) - began
         return self.stretches[0][2] if self.stretches else 0
 
-    def is_open(self, kind: str, source: str) -> bool:
-        return any(o.kind == kind and o.source == source for o in self.open)
-
     def call(self, key: str) -> str | None:
         """The hash of an earlier call with this key, if it is still remembered."""
         return next((body_hash for known, body_hash in reversed(self.calls) if known == key), None)
@@ -221,22 +216,22 @@ class Proctoring:
     def still_reach_ms(self) -> int:
         return round(self.frame_seconds * 1000 * STILL_REACH)
 
-    def advanced(self, at: int) -> Proctoring:
-        """Time has gone on to `at`, with everything as it was."""
+    def advanced(self, at: int, *, video: bool) -> Proctoring:
+        """Time has gone on to `at`, with the candidate in a LiveKit room (`video`) or not."""
         if not self.running or not self.stretches or at <= self.stretches[-1][1]:
             return self
         began, until, before = self.stretches[-1]
-        video_ms = self.video_ms + (at - until if self.video_on else 0)
+        video_ms = self.video_ms + (at - until if video else 0)
         return replace(self, stretches=(*self.stretches[:-1], (began, at, before)), video_ms=video_ms)
 
-    def settled(self, running: bool, video_on: bool, at: int) -> Proctoring:
-        """From `at` on the interview runs or not, and the candidate is in a LiveKit room or not."""
-        if (running, video_on) == (self.running, self.video_on):
+    def settled(self, running: bool, at: int) -> Proctoring:
+        """From `at` on the interview runs, or not."""
+        if running == self.running:
             return self
-        if running and not self.running:
-            stretches = (*self.stretches, (at, at, self.position(at)))[-MAX_STRETCHES:]
-            return replace(self, running=True, video_on=video_on, stretches=stretches)
-        return replace(self, running=running, video_on=video_on)
+        if not running:
+            return replace(self, running=False)
+        stretches = (*self.stretches, (at, at, self.position(at)))[-MAX_STRETCHES:]
+        return replace(self, running=True, stretches=stretches)
 
 
 def loaded(doc: dict[str, Any]) -> Proctoring:
@@ -254,15 +249,16 @@ def loaded(doc: dict[str, Any]) -> Proctoring:
 
 
 def step(
-    p: Proctoring, event: dict[str, Any], seq: int, at: int, *, lost: bool = False
+    p: Proctoring, event: dict[str, Any], seq: int, at: int, *, started_at: int | None, lost: bool
 ) -> tuple[Proctoring, tuple[Seen, ...]]:
     """What one event of the journal changes, and the events of the timeline that are new or have changed by it.
 
-    `lost`: by then the candidate's last connection is lost, through no fault of theirs.
+    By then the interview has started, or not (`started_at`, ms), and the candidate's last connection is `lost`, through
+    no fault of theirs.
     """
     kind = event["type"]
     if kind == "proctoring_event":
-        return _event(p, event, seq, at)
+        return _event(p, event, seq, at, started_at)
     if kind == "completed":
         return _completed(p, at)
     gone = [o for o in p.open if o.kind == NETWORK_LOST and o.source in _CONNECTIONS.values()]
@@ -277,7 +273,9 @@ def step(
 _CONNECTIONS = {"connection_lost": "livekit", "channel_lost": "channel"}
 
 
-def _event(p: Proctoring, event: dict[str, Any], seq: int, at: int) -> tuple[Proctoring, tuple[Seen, ...]]:
+def _event(
+    p: Proctoring, event: dict[str, Any], seq: int, at: int, started_at: int | None
+) -> tuple[Proctoring, tuple[Seen, ...]]:
     kind, source, when = event["event"], event["source"], event.get("at", at)
     detail, phase = event.get("detail", {}), event.get("phase")
     if source == "page":
@@ -288,7 +286,7 @@ def _event(p: Proctoring, event: dict[str, Any], seq: int, at: int) -> tuple[Pro
     if phase == "ended":
         return _corrected(*_all_ended(p, [o for o in p.open if o.id == event["of"]], event["until"], detail), event, at)
     count, ms, until = event.get("count", 1), event.get("ms", 0), event.get("until")
-    counts = p.started_at is None or p.started_at <= (when if until is None else until)
+    counts = started_at is None or started_at <= (when if until is None else until)
     seen = Seen(seq, kind, source, when, until, ms, until is not None, count, detail, counts)
     reach = 0 if until is None else p.position(until)
     return _added(p, kind, count, ms, when, reach) if counts else p, (seen,)
@@ -344,7 +342,7 @@ def _added(p: Proctoring, kind: str, count: int, ms: int, at: int, reach: int = 
 
 def _started(p: Proctoring, event: dict[str, Any], at: int) -> Proctoring:
     """From here on it counts: what was over before does not, and what lasts begins now."""
-    p, lasting = replace(p, tallies=(), started_at=at), p.open
+    p, lasting = replace(p, tallies=()), p.open
     for interval in lasting:
         p = _added(p, interval.kind, 1, 0, interval.at)
     return p

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
-from actors.faces import StillChecker, assess
+from actors.faces import assess
 from actors.rooms import SessionRooms
+from actors.still_checker import StillChecker
 from actors.stills import SessionPictures
 from api.app import create_app
 from orchestrator.errors import NotFound

@@ -20,8 +20,9 @@ import pytest
 from skimage import data as photographs
 
 from actors.clock import wall_ms
-from actors.faces import DAY_MS
+from actors.still_checker import DAY_MS
 from orchestrator.errors import Unavailable
+from orchestrator.interview.allowed import ALLOWED_ACTIONS as ALLOWED
 from orchestrator.interview.commands import Caller, Consent
 from orchestrator.interview.integrity import judged, timeline
 from orchestrator.policies import policy
@@ -370,7 +371,7 @@ async def test_pictures_of_sessions_that_are_not_there_or_have_ended(call: str) 
     async with proctored() as world:
         await world.do("end")
         body = problem(await world.picture(call, face()), 409)
-        assert (body["current_status"], body["allowed_actions"]) == ("completed", [])
+        assert (body["current_status"], body["allowed_actions"]) == ("completed", [*ALLOWED["completed"]])
         world.session_id, world.token = "nobody", KEY
         world.url = f"{BASE}/session/nobody/proctoring"
         problem(await world.picture(call, face()), 404)
@@ -423,7 +424,10 @@ async def test_a_strangers_body_is_not_read_if_it_is_chunked_either() -> None:
 async def test_where_consent_is_asked_for_pictures_wait_for_it(call: str) -> None:
     async with proctored(privacy_policy="privacy-3") as world:
         body = problem(await world.picture(call, face()), 409)
-        assert (body["current_status"], body["allowed_actions"]) == ("in_progress", ["consent"])
+        assert (body["current_status"], body["allowed_actions"]) == (
+            "in_progress",
+            [*ALLOWED["in_progress"]],
+        )
         assert world.client.store.rows == {} and world.client.store.faces == {}
         await world.do("consent", {"accepted": True, "policy": "privacy-3"})
         assert (await world.picture(call, face())).status_code == 200
@@ -434,7 +438,7 @@ async def test_consent_to_another_policy_is_none() -> None:
         candidate = Caller(f"candidate:{world.session_id}", "candidate")
         await world.client.send(world.session_id, Consent("privacy-2"), candidate)  # the one that was in force then
         for call in (FRAME, REFERENCE):
-            assert problem(await world.picture(call, face()), 409)["allowed_actions"] == ["consent"]
+            assert problem(await world.picture(call, face()), 409)["allowed_actions"] == [*ALLOWED["in_progress"]]
         await world.do("consent", {"accepted": True, "policy": "privacy-3"})
         assert (await world.picture(FRAME, face())).status_code == 200
 
@@ -454,7 +458,10 @@ async def test_once_started_only_staff_replace_a_reference() -> None:
             assert (await world.picture(REFERENCE, face(kind))).status_code == 200, "before the start it is theirs"
         await world.do("start")
         body = problem(await world.picture(REFERENCE, face()), 409)
-        assert (body["current_status"], body["allowed_actions"]) == ("in_progress", [])
+        assert (body["current_status"], body["allowed_actions"]) == (
+            "in_progress",
+            [*ALLOWED["in_progress"]],
+        )
         assert world.client.store.faces[world.session_id].image == face("PNG")
         assert (await world.picture(REFERENCE, face(), {"Authorization": "", **KEY})).status_code == 200
         assert world.client.store.faces[world.session_id].image == face()
@@ -506,7 +513,7 @@ async def test_consent_that_was_withdrawn_is_asked_for_again() -> None:
         await world.picture(FRAME, face())
         assert (await world.withdraw()).status_code == 200
         for call in (FRAME, REFERENCE):
-            assert problem(await world.picture(call, face()), 409)["allowed_actions"] == ["consent"]
+            assert problem(await world.picture(call, face()), 409)["allowed_actions"] == [*ALLOWED["in_progress"]]
         assert world.client.store.rows == {} and world.client.store.faces == {}
         await world.do("consent", {"accepted": True, "policy": "privacy-3"})
         assert (await world.picture(REFERENCE, face())).status_code == 200, "the one before is gone: it replaces none"
@@ -644,7 +651,10 @@ async def test_events_come_from_who_may_send_them_while_it_runs() -> None:
         for events in ([{"type": "paste"}], []):
             for headers in ({}, {"Idempotency-Key": f"k{len(events)}"}, {"Authorization": "", **KEY}):
                 body = problem(await world.send(*events, headers=headers), 409)
-                assert (body["current_status"], body["allowed_actions"]) == ("completed", [])
+                assert (body["current_status"], body["allowed_actions"]) == (
+                    "completed",
+                    [*ALLOWED["completed"]],
+                )
         assert world.sightings() == []
         world.url = f"{BASE}/session/nobody/proctoring"
         problem(await world.send(headers={"Authorization": "", **KEY}), 404)

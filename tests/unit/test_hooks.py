@@ -631,7 +631,7 @@ def limited(script: str, timeout: float = 60) -> dict[str, Any]:
 def test_a_process_with_limited_memory_refuses_itself_more_and_goes_on() -> None:
     said = limited("""
         import json
-        from actors.hooks import limit_memory
+        from actors.memory import limit_memory
         limit_memory(100 * 2**20)
         small = bytearray(50 * 2**20)
         try:
@@ -648,6 +648,7 @@ def test_a_process_with_limited_memory_refuses_itself_more_and_goes_on() -> None
 EATER = """
     import asyncio, json, sys, types
     from actors import hooks
+    from actors.memory import limit_memory
     from orchestrator.interview.commands import NoteHookFailure
     from orchestrator.interview.fold import fold
     from orchestrator.interview.hooks import Finding, ProctoringHook
@@ -671,7 +672,7 @@ EATER = """
         module.Eats, module.Fine = Eats, Fine
         hooks.BUDGET_SECONDS = 30
         runner = hooks.HookRunner({"eats": "eaters:Eats", "fine": "eaters:Fine"}, note, lambda: 1)
-        hooks.limit_memory(100 * 2**20)
+        limit_memory(100 * 2**20)
         state = fold(None, first_entry())
         runner.start(state)
         turns = 0

@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.errors import InvalidInput, NotFound, StateConflict
 from orchestrator.interview import commands as c
-from orchestrator.interview.decide import activation, allowed_actions, decide
+from orchestrator.interview.allowed import allowed_actions
+from orchestrator.interview.decide import activation, decide
 from orchestrator.interview.entry import new_entry
 from orchestrator.interview.fold import fold
 from orchestrator.interview.snapshot import Draft

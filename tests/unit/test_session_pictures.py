@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from actors import cluster, stills
-from actors.faces import DAY_MS, Assessed, Glance
+from actors.faces import Assessed
+from actors.still_checker import DAY_MS, Glance
 from actors.stills import (
     AWAY_SECONDS,
     BURST,
     HUMAN_ROUTE,
-    MAX_PENDING,
     OLD_MS,
     UNCONFIRMED_MS,
     SessionPictures,
@@ -35,6 +35,8 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.interview import commands as c
+from orchestrator.interview.allowed import ALLOWED_ACTIONS as ALLOWED
+from orchestrator.interview.evidence import MAX_PENDING
 from orchestrator.media import MAX_BYTES
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
@@ -464,7 +466,10 @@ async def test_a_candidate_cannot_replace_a_reference_once_started(world: World)
     asked = len(world.asked)
     with pytest.raises(StateConflict) as caught:
         await world.reference(OTHER)
-    assert caught.value.fields == {"current_status": "in_progress", "allowed_actions": []}
+    assert caught.value.fields == {
+        "current_status": "in_progress",
+        "allowed_actions": [*ALLOWED["in_progress"]],
+    }
     assert world.store.faces[world.session_id].image == JPEG and len(world.asked) == asked
     await world.pictures.reference(world.session_id, OTHER, c.Caller("staff", "staff"), None)
     assert world.store.faces[world.session_id].image == OTHER
@@ -545,7 +550,10 @@ async def test_with_a_privacy_policy_nothing_is_taken_before_consent(
     for call in (world.still, world.reference):
         with pytest.raises(StateConflict) as caught:
             await call()
-        assert caught.value.fields == {"current_status": "initialized", "allowed_actions": ["consent"]}
+        assert caught.value.fields == {
+            "current_status": "initialized",
+            "allowed_actions": [*ALLOWED["initialized"]],
+        }
     assert world.store.calls == [] and world.asked == []
     assert world.events() == ["created"]
     await world.do(c.Consent("privacy-3"))
@@ -563,7 +571,8 @@ async def test_no_pictures_of_who_is_exempt_or_has_ended(world: World, why: str)
     for call in (world.still, world.reference):
         with pytest.raises(StateConflict) as caught:
             await call()
-        assert caught.value.fields["allowed_actions"] == []
+        status = "initialized" if why == "exempt" else "completed"
+        assert caught.value.fields["allowed_actions"] == [*ALLOWED[status]]
     assert world.store.calls == [] and world.asked == []
 
 

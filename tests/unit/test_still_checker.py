@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from actors import faces
-from actors.faces import (
+from actors import still_checker
+from actors.still_checker import (
     BATCH_MS,
     IDLE_MS,
     LATE_MS,
     LEFTOVER_MS,
     MAX_ATTEMPTS,
     MAX_GIVEN,
-    MAX_KEPT,
     REFERENCE_MS,
     Glance,
     StillChecker,
@@ -26,6 +25,7 @@ from orchestrator.errors import InvalidInput, NotAnImage, NotFound, Orchestrator
 from orchestrator.interview.commands import Caller, Command, NoteErased, NoteFrames, NoteReference, NoteSightings, Start
 from orchestrator.interview.decide import created, decide
 from orchestrator.interview.entry import Entry, new_entry
+from orchestrator.interview.evidence import MAX_KEPT
 from orchestrator.interview.flags import Verdict
 from orchestrator.interview.fold import fold
 from orchestrator.interview.integrity import timeline
@@ -47,7 +47,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     async def directly(work: Callable[..., Any], *args: Any) -> Any:
         return work(*args)
 
-    monkeypatch.setattr(faces.asyncio, "to_thread", directly)
+    monkeypatch.setattr(still_checker.asyncio, "to_thread", directly)
 
 
 class Sessions:
@@ -210,7 +210,7 @@ def test_whoever_waits_learns_what_the_still_shows() -> None:
     async def scenario(world: World) -> None:
         assert await world.give("p1", OK) == Glance("ok", 1, False)
         assert await world.give("p2", TWO, T0 + 1) == Glance("multiple_faces", 2, True)
-        assert world.checker.held == 0 and not list(world.store._pending())
+        assert not world.checker._waiting and not list(world.store._pending())
 
     run(scenario)
 
@@ -572,7 +572,7 @@ def test_nobody_waits_for_ever_for_a_still_that_could_not_be_looked_at(gone: str
         for _ in range(6):
             await asyncio.sleep(5)
             await world.sweep()
-        held, done = world.checker.held, waiting.done()
+        held, done = len(world.checker._waiting), waiting.done()
         waiting.cancel()
         assert done and held == 0
 
@@ -617,7 +617,7 @@ def test_with_too_many_that_wait_the_next_waits_in_the_storage_and_is_looked_at_
             world.sessions.add(f"a{number}")
         calls = [asyncio.create_task(world.give(f"p{n}", session_id=f"a{n}")) for n in range(MAX_GIVEN)]
         await asyncio.sleep(0.001)
-        assert world.checker.held == MAX_GIVEN
+        assert len(world.checker._waiting) == MAX_GIVEN
         began = world.clock()
         assert await world.give("late", session_id=f"a{MAX_GIVEN}", at=T0 + 1) is None
         assert world.clock() == began, "it is told at once"
@@ -762,7 +762,7 @@ def test_who_is_idle_is_forgotten_and_known_again() -> None:
 
 
 def test_the_oldest_of_too_many_sessions_is_noted_before_it_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faces, "MAX_WATCHES", 2)
+    monkeypatch.setattr(still_checker, "MAX_WATCHES", 2)
 
     async def scenario(world: World) -> None:
         for n in (2, 3):
