@@ -27,6 +27,7 @@ from actors.interview import Activation
 from actors.rooms import SessionRooms
 from actors.stills import SessionPictures
 from actors.supervisor import Placement
+from actors.tail import JournalTail
 from orchestrator import faults
 from orchestrator.errors import (
     Fenced,
@@ -92,6 +93,7 @@ class InterviewClient:
         self.store = store
         self.livekit = LiveKit(settings, store.secret)
         self.rooms = SessionRooms(self.livekit, self, settings.network_credit_ms)
+        self.tail = JournalTail(store)
         self._buckets = Buckets(NOTES_AT_ONCE, NOTES_A_SECOND)
         self.pictures = SessionPictures(settings, self, store.secret)
         self._proctoring = {"policy": settings.proctoring_policy, "frame_seconds": settings.frame_seconds}
@@ -155,6 +157,7 @@ class InterviewClient:
         request = Request(command, caller, wall_ms(), command_id, if_match)
         reply = await self._until_executed(session_id, request)
         faults.step("front_end.reply", session_id)
+        self.tail.nudge(session_id)
         self._recent.pop(session_id, None)
         self._recent[session_id] = (reply.version, _loop_time())
         if len(self._recent) > MAX_RECENT:
@@ -188,7 +191,9 @@ class InterviewClient:
             self._buckets.take(session_id)  # there is no actor here that gathers
             return await self._execute_here(session, Request(command, caller, now))
 
-        return await self._with_holder(session_id, note_here, "note", (sightings, caller, identity))
+        reply = await self._with_holder(session_id, note_here, "note", (sightings, caller, identity))
+        self.tail.nudge(session_id)
+        return reply
 
     async def _with_holder(
         self, session_id: str, here: Callable[[Session], Awaitable[T]], method: str, args: tuple[Any, ...]
@@ -211,6 +216,7 @@ class InterviewClient:
         session = await Session.load(self.store, session_id)
         await session.execute(delete_request(caller, wall_ms(), if_match), wall_ms())
         self._holders.pop(session_id, None)
+        self.tail.nudge(session_id)
         await self.store.erase(session_id)
         self._spawn(self._end_actor(session_id))
         self.rooms.close_soon(session_id)

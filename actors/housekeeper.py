@@ -42,7 +42,8 @@ QUIET_SECONDS = 15.0
 
 class Housekeeper:
     """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
-    parked, LiveKit rooms, pictures, keys and nodes that are gone; and a look at the other system actors."""
+    parked, LiveKit rooms, live channels of front ends that died, pictures, keys and nodes that are gone; and a look at
+    the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
@@ -67,6 +68,7 @@ class Housekeeper:
             (self._close_rooms, 1.0),
             (self._note_rooms_away, 2.0),
             (self._compare_rooms, 5.0),
+            (self._note_dead_front_ends, 2.0),
             (self._look_after_stills, 10.0),
             (self._erase_pictures, 10.0),
             (self._forget, 600.0),
@@ -174,6 +176,15 @@ class Housekeeper:
 
     async def _compare_rooms(self) -> None:
         await (await self._rooms()).compare()
+
+    async def _note_dead_front_ends(self) -> None:
+        """Candidates whose front end has died have lost their connections, whether they come back or not."""
+        if asyncio.get_running_loop().time() - self._trouble_at < QUIET_SECONDS:
+            return
+        from actors.channels import FRONT_END, note_dead_front_ends
+
+        front_ends = await (await self._opened()).proofs_of_life(FRONT_END)
+        await note_dead_front_ends(await self._clients(), front_ends, BATCH)
 
     async def _rooms(self) -> RoomKeeper:
         if self._keeper is None:

@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from api.app import create_app
+from api.websockets import OPTIONS, LiveProtocol
 from orchestrator import logs
 from orchestrator.settings import get_settings
 
@@ -35,6 +36,8 @@ def main() -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=4,  # a command has an answer within that time
+        ws=LiveProtocol,
+        **OPTIONS,
         timeout_keep_alive=75,  # longer than the pauses of clients, which would else meet a closing connection
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=settings.forwarded_allow_ips or None,

@@ -10,11 +10,12 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 
+from actors.channels import Channels
 from actors.clock import wall_ms
 from api import errors, openapi
 from api.headers import only_known_parameters
 from api.limits import RequestLimits
-from api.routes import jobs, livekit, operations, proctoring, sessions
+from api.routes import jobs, live, livekit, operations, pages, proctoring, sessions
 from orchestrator import __version__
 from orchestrator.errors import Retryable
 from orchestrator.interview.view import iso
@@ -32,10 +33,12 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.client = client or await _connect(settings)
+        app.state.channels = Channels(app.state.client)
         try:
             await _ensure_default_job(app.state.client)
             yield
         finally:
+            await app.state.channels.close()
             await _close(app.state.client)
 
     app = FastAPI(
@@ -51,6 +54,8 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     app.add_middleware(RequestLimits)
     for module in (sessions, proctoring, livekit, jobs, operations):
         app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
+    for module in (live, pages):
+        app.include_router(module.router)
     openapi.install(app)
     return app
 

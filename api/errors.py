@@ -6,6 +6,7 @@ import http
 import logging
 import math
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,6 +18,8 @@ from api.security import authenticated
 from orchestrator import errors
 
 log = logging.getLogger(__name__)
+
+UNEXPECTED = "Something went wrong on our side; it has been logged."
 
 STATUS: dict[type[errors.OrchestratorError], int] = {
     errors.InvalidInput: 400,
@@ -62,12 +65,17 @@ async def on_orchestrator_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
+    return problem(request, status_of(error), error.detail, error.code, headers, **members(error))
+
+
+def members(error: errors.OrchestratorError) -> dict[str, Any]:
+    """What a client is told of an error beside its detail and code."""
     shown = {k: v for k, v in error.fields.items() if k in ("errors", "quality", "current_status", "allowed_actions")}
     if isinstance(error, errors.InvalidInput):
         shown.setdefault("errors", [{"pointer": "", "detail": error.detail}])
     if isinstance(error, errors.StateConflict):
         shown = {"current_status": None, "allowed_actions": [], **shown}
-    return problem(request, status_of(error), error.detail, error.code, headers, **shown)
+    return shown
 
 
 async def on_bad_request(request: Request, error: Exception) -> Response:
@@ -76,9 +84,8 @@ async def on_bad_request(request: Request, error: Exception) -> Response:
         await authenticated(request)  # a body is read before the caller is known
     except errors.Unauthorized as unauthorized:
         return await on_orchestrator_error(request, unauthorized)
-    found = [_sentence(e) for e in error.errors()]
-    detail = " ".join(e["detail"] for e in found[:5]) or "The request is not valid."
-    return problem(request, 400, detail, "invalid_input", errors=found[:100])
+    invalid = broken_rules(error.errors())
+    return problem(request, 400, invalid.detail, invalid.code, errors=invalid.errors)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -94,12 +101,15 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:
-    # Its message may hold personal data, so only its type and place are logged.
+    log_unexpected(error)
+    headers = {"X-Request-Id": request.scope.get("request_id", "")}
+    return problem(request, 500, UNEXPECTED, "internal_error", headers)
+
+
+def log_unexpected(error: BaseException) -> None:
+    """Log a fault of ours. Its message may hold personal data, so only its type and place are logged."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("unexpected error", extra={"error": type(error).__name__, "where": where})
-    headers = {"X-Request-Id": request.scope.get("request_id", "")}
-    detail = "Something went wrong on our side; it has been logged."
-    return problem(request, 500, detail, "internal_error", headers)
 
 
 def install(app: FastAPI) -> None:
@@ -108,6 +118,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_unexpected)
+
+
+def broken_rules(found: Sequence[Any]) -> errors.InvalidInput:
+    """What pydantic found, as one error that a person can act on."""
+    sentences = [_sentence(error) for error in found]
+    detail = " ".join(sentence["detail"] for sentence in sentences[:5]) or "The request is not valid."
+    return errors.InvalidInput(detail, errors=sentences[:100])
 
 
 def _sentence(error: Any) -> dict[str, str]:

@@ -22,7 +22,16 @@ from pydantic import (
 
 from api.limits import ANSWER_BYTES
 from orchestrator.errors import InvalidInput, TooLarge
-from orchestrator.interview.commands import Accommodations, Create, Question, Update
+from orchestrator.interview.commands import (
+    Accommodations,
+    Caller,
+    Create,
+    NoteSightings,
+    Question,
+    Update,
+    command_key,
+    content_hash,
+)
 from orchestrator.interview.entry import canonical_json
 from orchestrator.interview.sightings import MOMENTARY, Sighting, check_kind
 
@@ -232,6 +241,10 @@ class SightingsBody(Body):
     events: Annotated[list[SightingBody], Field(max_length=100)]
     sent_at: Moment | None = None
     source: Literal["page", "staff"] = "page"
+
+    def identity(self, caller: Caller, key: str) -> tuple[str, str]:
+        """What a call with this key is known by: the same on every way by which it may come."""
+        return command_key(caller, NoteSightings(()), key), content_hash(self.model_dump(mode="json"))
 
     def seen(self, source: Literal["page", "staff"], now: int) -> tuple[Sighting, ...]:
         """The events as they were seen, with times by our clock. `now` in ms. Raises InvalidInput."""

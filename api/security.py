@@ -9,6 +9,7 @@ from typing import Annotated
 
 import jwt
 from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
 
 from orchestrator.errors import Forbidden, Unauthorized
 from orchestrator.interview.commands import Caller
@@ -31,7 +32,7 @@ def candidate_token(secret: bytes, state_id: str, generation: int) -> str:
     return jwt.encode(claims, token_key(secret), "HS256")
 
 
-def presented(request: Request) -> str | None:
+def presented(request: HTTPConnection) -> str | None:
     """The key or token that came with a request."""
     key = request.headers.get("x-api-key")
     if key:
@@ -42,12 +43,16 @@ def presented(request: Request) -> str | None:
 
 async def authenticated(request: Request) -> Caller:
     """The caller, with a candidate's session in the principal. Raises Unauthorized."""
-    credential = presented(request)
-    api_key = request.app.state.settings.api_key
+    return caller_by(request, presented(request))
+
+
+def caller_by(connection: HTTPConnection, credential: str | None) -> Caller:
+    """Whom a key or token (None: neither) makes the caller. Raises Unauthorized."""
+    api_key = connection.app.state.settings.api_key
     if api_key is not None and credential is not None and _same(credential, api_key.get_secret_value()):
         return STAFF_KEY
     if credential is not None and credential.count(".") == 2:
-        return _candidate(request, credential)
+        return _candidate(connection, credential)
     if api_key is None:
         return OPEN
     raise Unauthorized("Give a staff key in X-API-Key, or a candidate's token as a Bearer token.")
@@ -66,7 +71,7 @@ async def participant(request: Request, caller: Annotated[Caller, Depends(authen
     return caller
 
 
-async def require_participant(request: Request, caller: Caller, session_id: str) -> None:
+async def require_participant(request: HTTPConnection, caller: Caller, session_id: str) -> None:
     """Whether staff, or the candidate of this very session, is calling. Raises Forbidden, Unauthorized, NotFound."""
     if caller.role == "staff":
         return
@@ -82,7 +87,7 @@ Staff = Annotated[Caller, Depends(staff)]
 Participant = Annotated[Caller, Depends(participant)]
 
 
-def _candidate(request: Request, token: str) -> Caller:
+def _candidate(request: HTTPConnection, token: str) -> Caller:
     try:
         claims = jwt.decode(
             token,

@@ -51,10 +51,7 @@ async def events(
     """What the candidate's page (or somebody who watches) has seen: at most 100 events a call."""
     source = "page" if caller.role == "candidate" else body.source
     sightings = body.seen(source, wall_ms())
-    identity = None
-    if key is not None:
-        command = commands.NoteSightings(())
-        identity = (commands.command_key(caller, command, key), commands.content_hash(body.model_dump(mode="json")))
+    identity = body.identity(caller, key) if key is not None else None
     reply = await client.note(session_id, sightings, caller, identity)
     return session_answer(reply, received=len(sightings))
 

@@ -226,8 +226,8 @@ def _room_closed(state: State, event: dict[str, Any], at: int) -> State:
 def _connected(state: State, event: dict[str, Any], at: int) -> State:
     presence = state.presence
     source = "livekit" if event["type"] == "participant_joined" else "channel"
-    # LiveKit has one connection of a participant at a time: a newer one takes the place of those we still believe in.
-    kept = tuple(c for c in presence.here if c[0] == "channel" or source == "channel")
+    # There is one connection of a kind at a time: a newer one takes the place of those we still believe in.
+    kept = tuple(c for c in presence.here if c[0] != source)
     before = (c for c in presence.replaced if c != event["connection"])
     replaced = (*before, *(c[1] for c in presence.here if c not in kept))[-REMEMBERED_CONNECTIONS:]
     here = (*kept, (source, event["connection"]))
@@ -237,14 +237,16 @@ def _connected(state: State, event: dict[str, Any], at: int) -> State:
 
 def _disconnected(state: State, event: dict[str, Any], at: int) -> State:
     presence, connection = state.presence, event["connection"]
+    source = "channel" if event["type"].startswith("channel") else "livekit"
     here = tuple(c for c in presence.here if c[1] != connection)
+    cut_off = event["type"] in LOST and not presence.others(source, connection)
     return replace(
         state,
         presence=Presence(
             here=here,
             gone=(*presence.gone, connection)[-REMEMBERED_CONNECTIONS:],
             replaced=tuple(c for c in presence.replaced if c != connection),
-            lost=presence.lost if connection in presence.replaced else not here and event["type"] in LOST,
+            lost=presence.lost if connection in presence.replaced else cut_off,
             stops=presence.stops,
             credit_ms=event.get("credit_ms", presence.credit_ms),
             noted=presence.noted + 1,

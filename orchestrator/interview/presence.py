@@ -4,8 +4,9 @@
     the candidate is back, or sends a command    it goes on; the time is credited as `network`
     the cap is reached                           it goes on; the candidate may still be away
 
-The cap is on the whole interview: so many ms, and so many times. Nothing stops while the clock is paused, and a
-connection that the candidate has closed stops nothing.
+The cap is on the whole interview: so many ms, and so many times, beside those that are ours to answer for. Nothing
+stops while the clock is paused, and a connection that the candidate has closed stops nothing. Answers go through the
+live channel: where there was one, its loss stops the clock even if the candidate is still in the room.
 """
 
 from __future__ import annotations
@@ -33,10 +34,13 @@ NOT_THE_CANDIDATES_DOING = frozenset(
         "connection_timeout",
         "media_failure",
         "not_in_room",
+        "no_heartbeat",
     }
 )
-"""LiveKit's names (DisconnectReason) in lower case; `not_in_room` is ours: it was gone when we looked, and no news
-of it had reached us."""
+"""LiveKit's names (DisconnectReason) in lower case, and two of ours. `not_in_room`: it was gone when we looked, and no
+news of it had reached us. `no_heartbeat`: a live channel gave no answer any more."""
+OURS = frozenset({"server_shutdown"})
+"""What is not the network's doing either: it does not count as one of the times that the clock may stop."""
 UNNOTICED_MS = {"connection_timeout": 20_000}
 """LiveKit gives a silent connection up 21 s after the last packet (measured, server 1.11)."""
 SECOND_DEVICE = "duplicate_identity"
@@ -77,12 +81,11 @@ def disconnected(state: State, command: NoteDisconnected, now: int, draft: Draft
     events = [event]
     if lost:
         event["credit_ms"] = command.credit_ms
-        alone = not [c for c in presence.here if c[1] != command.connection]
-        alone &= command.connection not in presence.replaced
-        if alone and not state.paused:
+        if presence.leaves_alone(command.source, command.connection) and not state.paused:
             since = command.at - UNNOTICED_MS.get(command.reason, 0)
             typed_at = draft.at if draft is not None and state.open is not None else 0
-            events += _clock_stops(state, max(since, typed_at), command.credit_ms, now)
+            ours = command.reason in OURS
+            events += _clock_stops(state, max(since, typed_at), command.credit_ms, now, ours=ours)
     if command.reason == SECOND_DEVICE:
         events.append({"type": "proctoring_event", "event": "second_device", "source": command.source})
     matters = any(e["type"] == "clock_stopped" for e in events)
@@ -129,14 +132,22 @@ def clock_goes_on(state: State, now: int, *, back: bool = True) -> list[Event]:
     ]
 
 
-def _clock_stops(state: State, since: int, credit_ms: int, now: int) -> list[Event]:
+def credit_left_ms(state: State, credit_ms: int) -> int:
+    """For how long the clock would stand still if the connection were lost now, of `credit_ms` in all."""
+    stands = state.open is not None and state.open.lost_at is not None
+    return max(0, _limit_ms(state, credit_ms)) if stands or state.presence.stops < MAX_STOPS else 0
+
+
+def _clock_stops(state: State, since: int, credit_ms: int, now: int, *, ours: bool) -> list[Event]:
     """The clock stops at `since`, or at the earliest time after it that has not been dealt with."""
     question, presence = state.open, state.presence
-    if question is None or question.lost_at is not None or state.parked is not None or presence.stops >= MAX_STOPS:
+    if question is None or question.lost_at is not None or state.parked is not None:
         return []
     since = min(now, max(since, question.opened_at, state.clock_settled_at))
     limit = _limit_ms(state, credit_ms)
-    return [_stopped(since, limit)] if limit > 0 and question.remaining_ms(since) > 0 else []
+    if limit <= 0 or question.remaining_ms(since) <= 0 or (presence.stops >= MAX_STOPS and not ours):
+        return []
+    return [_stopped(since, limit) | ({"again": True} if ours else {})]
 
 
 def _limit_ms(state: State, credit_ms: int) -> int:

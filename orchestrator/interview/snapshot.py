@@ -10,8 +10,9 @@ class Snapshot:
     """A session's state after event `seq`, and the fields that lists and sweeps filter on. Times in ms.
 
     `deadline` is set only while a clock runs or will go on by itself, `unseen_since` only while it runs without a
-    sign of the candidate, `room` says what there is to do about the session's LiveKit room, and `expires_at`
-    only before the start, so that a sweep needs one field, and an index on it, to find what is due.
+    sign of the candidate, `room` says what there is to do about the session's LiveKit room, `front_end` which front
+    end holds the candidate's live channel, and `expires_at` is set only before the start, so that a sweep needs one
+    field, and an index on it, to find what is due.
     """
 
     session_id: str
@@ -34,6 +35,7 @@ class Snapshot:
     state: str
     """JSON text; only the interview package reads it."""
     room: str | None = None  # new fields come last, with a default: processes of two versions may meet
+    front_end: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,20 @@ class Presence:
     credit_ms: int = 0
     noted: int = 0
 
+    def others(self, source: str, connection: str) -> list[str]:
+        """What else there is that could serve in the place of a connection: of a live channel only another one, since
+        answers go through it."""
+        return [c for s, c in self.here if c != connection and (s == source or source == "livekit")]
+
+    def leaves_alone(self, source: str, connection: str) -> bool:
+        """Whether the candidate is cut off when this connection is lost."""
+        return connection not in self.replaced and not self.others(source, connection)
+
+    @property
+    def front_end(self) -> str | None:
+        """The front end that holds the candidate's live channel: its connections' ids begin with it."""
+        return next((connection.split(":")[0] for source, connection in self.here if source == "channel"), None)
+
     @property
     def takes_more(self) -> bool:
         """Whether changes are still entered of which no clock depends: a client may come and go for ever."""
@@ -319,6 +333,7 @@ def snapshot_of(state: State) -> Snapshot:
         end_reason=state.end_reason,
         duration=state.duration_ms,
         room=state.room_work,
+        front_end=state.presence.front_end,
         state=dump_state(state),
     )
 

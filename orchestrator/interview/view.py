@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.interview.commands import Role
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.integrity import Policy, score_of
-from orchestrator.interview.state import State
+from orchestrator.interview.state import ClosedAnswer, State
 
 
 def iso(ms: int | None) -> str | None:
@@ -43,18 +43,8 @@ def session_view(state: State, now: int, role: Role = "staff", policy: Policy | 
         "job_id": state.job_id,
         "current_question_count": len(state.answers),
         "max_questions": state.max_questions,
-        "current_question": _current_question(state, now),
-        "answers": [
-            {
-                "question_index": a.question_index,
-                "answer": a.answer,
-                "language": a.language,
-                "submitted_at": iso(a.submitted_at),
-                "elapsed_seconds": seconds(a.elapsed_ms),
-                "source": a.source,
-            }
-            for a in state.answers
-        ],
+        "current_question": current_question(state, now),
+        "answers": [answer_view(answer) for answer in state.answers],
         "clock": {
             "credited_seconds": seconds(sum(line.ms for line in state.ledger)),
             "ledger": [{"seconds": seconds(line.ms), "cause": line.cause, "at": iso(line.at)} for line in state.ledger],
@@ -65,7 +55,7 @@ def session_view(state: State, now: int, role: Role = "staff", policy: Policy | 
         "started_at": iso(state.started_at),
         "completed_at": iso(state.completed_at),
         "consent_at": iso(state.consent_at),
-        "livekit": _livekit(state),
+        "livekit": livekit_view(state),
         "recording": {"status": state.recording.status},
         "proctoring": proctoring_view(state),
         "accommodations": {
@@ -90,7 +80,19 @@ def session_view(state: State, now: int, role: Role = "staff", policy: Policy | 
     return view
 
 
-def _current_question(state: State, now: int) -> dict[str, Any] | None:
+def answer_view(answer: ClosedAnswer) -> dict[str, Any]:
+    return {
+        "question_index": answer.question_index,
+        "answer": answer.answer,
+        "language": answer.language,
+        "submitted_at": iso(answer.submitted_at),
+        "elapsed_seconds": seconds(answer.elapsed_ms),
+        "source": answer.source,
+    }
+
+
+def current_question(state: State, now: int) -> dict[str, Any] | None:
+    """The open question and its clock at `now` (ms); None if none is open."""
     question = state.open
     if question is None:
         return None
@@ -118,7 +120,7 @@ NO_LIVEKIT = "LiveKit is not configured; the interview runs without video."
 DEFERRED = "The room is made at the start, or with the first token; ask for one then."
 
 
-def _livekit(state: State) -> dict[str, Any]:
+def livekit_view(state: State) -> dict[str, Any]:
     """The room, whether the candidate is in it, and where a token for it is to be had (none while there is no room)."""
     room, ended = state.room, state.status == "completed"
     live = room.mode in ("live", "deferred")

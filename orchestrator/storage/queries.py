@@ -83,6 +83,12 @@ class SnapshotQueries:
             found = await self._db.snapshots.find({"room": work}, {"room": 1}).limit(limit).to_list(None)
         return [document["_id"] for document in found]
 
+    async def held_by_front_end(self, front_end: str, limit: int) -> list[str]:
+        """Ids of sessions whose candidate's live channel is (or was) at this front end."""
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"front_end": front_end}, {"front_end": 1}).limit(limit).to_list(None)
+        return [document["_id"] for document in found]
+
     async def room_work(self, session_ids: list[str]) -> dict[str, tuple[str, str | None]]:
         """The status of these sessions and what there is to do about their rooms; unknown ones are left out."""
         fields = {"status": 1, "room": 1}

@@ -88,6 +88,7 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
             ("snapshots", [("job_id", ASCENDING)], {}),
             ("snapshots", [("email", ASCENDING)], {}),
             ("snapshots", [("room", ASCENDING)], {}),
+            ("snapshots", [("front_end", ASCENDING)], {}),
             ("drafts", [("session_id", ASCENDING)], {}),
             ("stills", [("session_id", ASCENDING)], {}),
             ("still_images", [("session_id", ASCENDING)], {}),
@@ -280,6 +281,13 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
             found = await cursor.sort("seq", ASCENDING).limit(limit).to_list(None)
         return [entry_of(document) for document in found]
 
+    async def grown(self, seqs: dict[str, int]) -> set[str]:
+        """Which of these sessions have an entry after the event `seq` that is given for each."""
+        keys = [f"{session_id}:{seq + 1}" for session_id, seq in seqs.items()]
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.journal.find({"_id": {"$in": keys}}, {"session_id": 1}).to_list(None)
+        return {document["session_id"] for document in found}
+
     async def verify(self, session_id: str) -> dict[str, Any]:
         """Recompute the chain. `broken_at` is the seq of the first entry that does not fit."""
         entries = await self.entries(session_id, 0, limit=0)
@@ -353,6 +361,16 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
         async with guarded(self._timeout, writing=False):
             found = await self._db.alive.find_one({"_id": holder})
         return found["at"] if found else None
+
+    async def proofs_of_life(self, prefix: str) -> dict[str, int]:
+        """When holders whose names begin so were last alive (ms)."""
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.alive.find({}).to_list(None)
+        return {document["_id"]: document["at"] for document in found if document["_id"].startswith(prefix)}
+
+    async def forget_alive(self, holder: str) -> None:
+        async with guarded(self._timeout, writing=True):
+            await self._db.alive.delete_one({"_id": holder})
 
     async def set_draining(self, node: str, draining: bool) -> None:
         """Remember that a node takes no new interviews (or does again), past a restart of the Registry."""

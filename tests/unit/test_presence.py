@@ -16,7 +16,7 @@ from orchestrator.interview import commands as c
 from orchestrator.interview.decide import decide
 from orchestrator.interview.entry import new_entry
 from orchestrator.interview.fold import fold
-from orchestrator.interview.presence import MAX_STOPS, NOT_THE_CANDIDATES_DOING
+from orchestrator.interview.presence import MAX_STOPS, NOT_THE_CANDIDATES_DOING, credit_left_ms
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import MAX_NOTED, State, dump_state, load_state, snapshot_of
 from orchestrator.interview.view import event_views
@@ -270,6 +270,43 @@ def test_no_stop_while_a_channel_is_there() -> None:
     assert call.leave(30, connection="channel-1", source="channel") == ["channel_lost", "clock_stopped"]
     assert call.remaining(50) == 90
     assert call.join(60, "channel-2", "channel") == ["channel_opened", "clock_credited"]
+
+
+def test_answers_go_through_the_channel_so_its_loss_stops_the_clock_even_with_video() -> None:
+    call = Call().started()
+    call.join(0)
+    call.join(1, "channel-1", "channel")
+    assert call.leave(10, connection="channel-1", source="channel") == ["channel_lost", "clock_stopped"]
+    assert call.leave(15) == ["connection_lost"], "the same loss"
+    assert call.join(30, "channel-2", "channel") == ["channel_opened", "clock_credited"]
+    assert call.remaining(30) == 110
+    assert call.state.presence.stops == 1
+
+
+def test_a_newer_channel_takes_the_place_of_an_older_one() -> None:
+    call = Call().started()
+    call.join(0, "a:1", "channel")
+    call.join(5, "b:1", "channel")
+    assert call.state.presence.here == (("channel", "b:1"),) and call.state.presence.front_end == "b"
+    assert call.leave(6, connection="a:1", source="channel") == ["channel_lost"]
+    assert call.remaining(16) == 104 and not call.state.presence.lost
+    assert call.leave(17, connection="b:1", source="channel") == ["channel_lost", "clock_stopped"]
+    assert call.state.presence.front_end is None
+
+
+def test_what_is_ours_stops_the_clock_as_often_as_it_happens() -> None:
+    call = Call(text_question_timer=600).started()
+    for time in range(0, 100, 20):
+        call.join(time, f"c{time}", "channel")
+        ended = ["channel_lost", "clock_stopped"]
+        assert call.leave(time + 10, "server_shutdown", connection=f"c{time}", source="channel") == ended
+    assert call.state.presence.stops == 0 and credit_left_ms(call.state, CAP) == CAP - 40_000
+    for time in range(100, 220, 20):
+        call.join(time, f"c{time}", "channel")
+        call.leave(time + 10, "no_heartbeat", connection=f"c{time}", source="channel")
+    assert call.state.presence.stops == MAX_STOPS
+    call.join(300, "c300", "channel")
+    assert credit_left_ms(call.state, CAP) == 0, "so often it has stopped"
 
 
 def test_no_stop_while_another_room_connection_is_there() -> None:
@@ -1025,14 +1062,12 @@ def play(life: list[tuple[int, tuple[str, Any]]], *, always_there: bool = False)
         while call.state.is_overdue(T0 + model.now * 1000):
             assert call.do(c.Expire(), model.now) == ["clock_credited"]
         compare(call.state, model)
-        if move == "join":
+        if move == "join" and not (how == "channel" and always_there):
             joined += 1
             connection = f"{how}-{joined}"
             news.append(c.NoteConnected(connection, how))
             call.do(news[-1], model.now, LIVEKIT)
-            if how == "livekit":
-                model.here = {known for known in model.here if known.startswith("channel")}
-            model.here.add(connection)
+            model.here = {known for known in model.here if not known.startswith(how)} | {connection}
             model.back()
         elif move == "lose":
             ours = sorted(model.here - {"channel-0"})
@@ -1043,7 +1078,7 @@ def play(life: list[tuple[int, tuple[str, Any]]], *, always_there: bool = False)
             news.append(c.NoteDisconnected(connection, how, T0 + model.now * 1000, CAP, source))
             call.do(news[-1], model.now, LIVEKIT)
             model.here.remove(connection)
-            model.lost = how in NOT_THE_CANDIDATES_DOING and not model.here
+            model.lost = how in NOT_THE_CANDIDATES_DOING and (source == "channel" or not model.here)
             if model.lost and not model.paused:
                 model.stop(max(0, model.now - (20 if how == "connection_timeout" else 0)))
         elif move == "sign":

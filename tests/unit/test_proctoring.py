@@ -673,9 +673,9 @@ def test_a_loss_is_that_of_the_last_connection() -> None:
     call = Proctored().started()
     call.join(0)
     call.join(0, "channel-1", "channel")
-    call.leave(10, connection="channel-1", source="channel")
+    call.leave(10)
     assert not call.state.proctoring.open, "the other one is there"
-    call.leave(20)
+    call.leave(20, connection="channel-1", source="channel")
     assert [o.at for o in call.state.proctoring.open] == [ms(20)]
     call.leave(25, connection="channel-0", source="channel")
     call.join(30, "channel-2", "channel")

@@ -1,0 +1,228 @@
+"""Channels: the candidates' live connections to one front end, and how they become facts of their sessions.
+
+    a connection opens    an older one here is closed; one of a front end that has died is noted as lost
+    it ends               noted as closed, or as lost since its last sign of life
+    this process dies     whoever comes next, or the Housekeeper, notes it: the ids say which front end held them,
+                          and its last proof of life since when it was gone
+
+An older connection on another front end learns of a newer one from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from actors.clock import wall_ms
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.interview.commands import Caller, Command, NoteConnected, NoteDisconnected
+from orchestrator.interview.state import State
+from orchestrator.session import Reply
+
+log = logging.getLogger(__name__)
+
+CHANNEL = Caller("channel", "system")
+FRONT_END = "front-end-"
+"""What names of front ends begin with among those who give proofs of life."""
+ALIVE_SECONDS = 1.0
+GONE_MS = 2_500
+"""A front end that has given no proof of life for so long is gone."""
+HEARTBEAT_SECONDS, ANSWER_SECONDS = 3.0, 6.0
+"""How often a connection is pinged, and how long an answer may take."""
+SILENCE_MS = round((HEARTBEAT_SECONDS + ANSWER_SECONDS) * 1000)
+LIVELY_MS = 5_000
+"""A connection from which something came so recently was alive when a newer one took its place."""
+NOTE_SECONDS = 60.0
+"""For how long it is tried to have the end of a connection noted."""
+CLOSE_SECONDS = 2.0
+
+
+class Sessions(Protocol):
+    """The part of InterviewClient that is needed here."""
+
+    store: Any
+    settings: Any
+
+    async def read(self, session_id: str) -> State: ...
+
+    async def send(self, session_id: str, command: Command, caller: Caller, command_id: str | None = None) -> Reply: ...
+
+
+class Connection:
+    """One candidate's live channel. `replaced` is called when a newer one takes its place here."""
+
+    def __init__(self, session_id: str, name: str, replaced: Callable[[], None]) -> None:
+        self.session_id = session_id
+        self.name = name
+        self.noted = asyncio.Event()
+        """Set once its end is in the journal, or cannot be."""
+        self._replaced = replaced
+        self._heard_at = wall_ms()
+        self._pings = False
+        self._ended: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
+
+    def heard(self, *, ping: bool) -> None:
+        self._heard_at = wall_ms()
+        self._pings |= ping
+
+    def end(self, reason: str, at: int | None = None) -> None:
+        """It is over, for a reason by LiveKit's name for it, since `at` (ms; None: now)."""
+        if not self._ended.done():
+            self._ended.set_result((reason, wall_ms() if at is None else at))
+
+    def lost_sign(self) -> None:
+        """It has given no answer to pings."""
+        self.end("no_heartbeat", self.silent_since)
+
+    def give_way(self) -> None:
+        """A newer one has taken its place: it was still there, or had not been noticed to be gone."""
+        if self._pings and wall_ms() - self._heard_at > LIVELY_MS:
+            self.lost_sign()
+        else:
+            self.end("duplicate_identity")
+        self._replaced()
+
+    @property
+    def silent_since(self) -> int:
+        """Since when nothing was heard of it (ms); no earlier than pings would have found out."""
+        return max(self._heard_at, wall_ms() - SILENCE_MS)
+
+    async def ended(self) -> tuple[str, int]:
+        return await asyncio.shield(self._ended)
+
+
+class Channels:
+    """The candidates' connections of this process."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.front_end = FRONT_END + secrets.token_hex(6)
+        self._sessions = sessions
+        self._here: dict[str, Connection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alive: asyncio.Task[None] | None = None
+
+    def open(self, session_id: str, replaced: Callable[[], None]) -> Connection:
+        """A candidate has connected; what becomes of it is noted in the background."""
+        if self._alive is None:
+            self._alive = asyncio.get_running_loop().create_task(self._stay_alive())
+        connection = Connection(session_id, f"{self.front_end}:{secrets.token_hex(6)}", replaced)
+        older = self._here.get(session_id)
+        self._here[session_id] = connection
+        task = asyncio.get_running_loop().create_task(self._note(connection, older))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return connection
+
+    async def close(self) -> None:
+        """Note what can still be noted; what cannot is found out by others."""
+        for connection in self._here.values():
+            connection.end("server_shutdown")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in (*self._tasks, *([self._alive] if self._alive else [])):
+            task.cancel()
+
+    async def _note(self, connection: Connection, older: Connection | None) -> None:
+        try:
+            await self._note_opened(connection, older)
+            reason, at = await connection.ended()
+            if self._here.get(connection.session_id) is connection:
+                del self._here[connection.session_id]
+            await self._try(connection, self._lost(connection, reason, at))
+        except NotFound:
+            log.debug("the session is gone", extra={"session_id": connection.session_id})
+        except Exception:
+            log.exception("a connection is not noted", extra={"session_id": connection.session_id})
+        finally:
+            connection.noted.set()
+
+    async def _note_opened(self, connection: Connection, older: Connection | None) -> None:
+        """First what became of the one before: a clock that should have stood still is put right by the return."""
+        if older is not None:
+            older.give_way()
+            await older.noted.wait()
+        state = await self._sessions.read(connection.session_id)
+        for lost in await self._of_dead_front_ends(state):
+            await self._try(connection, lost)
+        await self._try(connection, NoteConnected(connection.name, "channel"))
+
+    async def _of_dead_front_ends(self, state: State) -> list[NoteDisconnected]:
+        found = []
+        for source, name in state.presence.here:
+            front_end = name.split(":")[0]
+            if source != "channel" or front_end == self.front_end:
+                continue
+            alive_at = await self._sessions.store.last_alive(front_end)
+            if alive_at is not None and wall_ms() - alive_at > GONE_MS:
+                found.append(NoteDisconnected(name, "server_shutdown", alive_at, self._credit_ms, "channel"))
+        return found
+
+    @property
+    def _credit_ms(self) -> int:
+        return self._sessions.settings.network_credit_ms
+
+    def _lost(self, connection: Connection, reason: str, at: int) -> NoteDisconnected:
+        return NoteDisconnected(connection.name, reason, at, self._credit_ms, "channel")
+
+    async def _try(self, connection: Connection, command: Command) -> None:
+        """Have it noted, however long the storage or the session's owner is away, up to a limit. Raises NotFound."""
+        loop = asyncio.get_running_loop()
+        give_up, pause = loop.time() + NOTE_SECONDS, 0.1
+        while True:
+            try:
+                await self._sessions.send(connection.session_id, command, CHANNEL)
+                return
+            except NotFound:
+                raise
+            except OrchestratorError as error:
+                if loop.time() > give_up:
+                    log.warning(
+                        "a connection is not noted", extra={"session_id": connection.session_id, "reason": error.code}
+                    )
+                    return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    async def _stay_alive(self) -> None:
+        while True:
+            try:
+                await self._sessions.store.alive(self.front_end, wall_ms())
+            except OrchestratorError as error:
+                log.debug("no proof of life written", extra={"reason": error.code})
+            except Exception:
+                log.exception("no proof of life written")
+            await asyncio.sleep(ALIVE_SECONDS)
+
+
+async def note_dead_front_ends(sessions: Sessions, front_ends: dict[str, int], limit: int) -> None:
+    """Note as lost what front ends held that are gone, with when each was last alive (ms).
+
+    One that holds nothing any more is forgotten an hour later; until then whoever comes back may ask for it.
+    """
+    for front_end, alive_at in front_ends.items():
+        gone_for = wall_ms() - alive_at
+        if gone_for < 2 * GONE_MS:
+            continue
+        held = await sessions.store.held_by_front_end(front_end, limit)
+        for session_id in held:
+            with contextlib.suppress(NotFound):
+                await _note_held(sessions, session_id, front_end, alive_at)
+        if not held and gone_for > FORGET_MS:
+            await sessions.store.forget_alive(front_end)
+
+
+FORGET_MS = 3_600_000
+
+
+async def _note_held(sessions: Sessions, session_id: str, front_end: str, alive_at: int) -> None:
+    state = await sessions.read(session_id)
+    for source, name in state.presence.here:
+        if source == "channel" and name.split(":")[0] == front_end:
+            credit_ms = sessions.settings.network_credit_ms
+            lost = NoteDisconnected(name, "server_shutdown", alive_at, credit_ms, "channel")
+            await sessions.send(session_id, lost, CHANNEL)
