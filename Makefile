@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install serve test chaos lint format clean
+.PHONY: install serve test chaos lint format web clean
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages' scripts, from their sources. What comes out is part of the repository: nobody else needs Node.
+web:
+	cd api/web && npm ci --no-audit --no-fund && npm run check && npm test && npm run build
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 COMPLETED, ABNORMAL, POLICY, NO_ANSWER, RECONNECT = 1000, 1006, 1008, 1011, 1012
 BAD_FRAME, BAD_TOKEN, UNKNOWN_SESSION, REPLACED = 4400, 4401, 4404, 4409
+TAKEN_FOR_LOST = 4408
+"""A client closes a connection so that it believes to be lost; as a rule that does not arrive."""
 
 FRAMES_AT_ONCE, FRAMES_A_SECOND = 40.0, 10.0
 MAX_BAD_FRAMES = 20
@@ -126,7 +128,7 @@ class LiveChannel:
             return
         if ended.code == REPLACED:
             connection.give_way()
-        elif ended.code == NO_ANSWER or (ended.code == RECONNECT and not ended.by_peer):
+        elif ended.code in (NO_ANSWER, TAKEN_FOR_LOST) or (ended.code == RECONNECT and not ended.by_peer):
             connection.lost_sign()
         elif ended.by_peer:
             connection.end({RECONNECT: "server_shutdown", ABNORMAL: "signal_close"}.get(ended.code, "client_initiated"))
@@ -147,8 +149,10 @@ class LiveChannel:
             text = None
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
-                by_handshake = message.get("reason") is not None  # then the code is the client's own, whatever it says
-                raise Ended(COMPLETED if by_handshake else message.get("code", ABNORMAL), by_peer=True)
+                code = message.get("code", ABNORMAL)
+                if message.get("reason") is not None and code != TAKEN_FOR_LOST:
+                    code = COMPLETED  # by a closing handshake: whatever the client says, it has left
+                raise Ended(code, by_peer=True)
             text = message.get("text")
             if text is None:
                 await self._take(Received(None))

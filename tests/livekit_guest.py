@@ -65,8 +65,12 @@ def _tell(room: rtc.Room, over: asyncio.Event) -> None:
     def republished(publication: rtc.LocalTrackPublication, old_sid: str) -> None:
         say("republished", sid=publication.sid, old_sid=old_sid)
 
-    def subscribed(_: rtc.Track, publication: rtc.RemoteTrackPublication, by: rtc.RemoteParticipant) -> None:
+    looking: set[asyncio.Task[None]] = set()
+
+    def subscribed(track: rtc.Track, publication: rtc.RemoteTrackPublication, by: rtc.RemoteParticipant) -> None:
         say("subscribed", sid=publication.sid, identity=by.identity)
+        if track.kind == rtc.TrackKind.KIND_VIDEO:
+            looking.add(asyncio.get_running_loop().create_task(_look_at(track, by.identity)))
 
     def joined(other: rtc.RemoteParticipant) -> None:
         say("other_joined", identity=other.identity, sid=other.sid)
@@ -81,6 +85,16 @@ def _tell(room: rtc.Room, over: asyncio.Event) -> None:
     room.on("track_subscribed", subscribed)
     room.on("participant_connected", joined)
     room.on("participant_disconnected", left)
+
+
+async def _look_at(track: rtc.Track, identity: str) -> None:
+    """Say what the first picture of a video is like that shows something: how light it is, from 0 to 255."""
+    async for event in rtc.VideoStream(track):
+        luma = bytes(event.frame.convert(rtc.VideoBufferType.I420).data)[: event.frame.width * event.frame.height]
+        if max(luma) - min(luma) > 50:
+            light = round(sum(luma) / len(luma))
+            say("frame", identity=identity, width=event.frame.width, height=event.frame.height, light=light)
+            return
 
 
 async def _show(me: rtc.LocalParticipant) -> None:

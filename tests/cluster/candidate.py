@@ -20,10 +20,12 @@ class Candidate:
     session_id: str = ""
     acknowledged: dict[int, str] = field(default_factory=dict)
 
-    async def create(self, questions: int = 3, **changes: Any) -> dict[str, Any]:
+    async def create(self, questions: int | list[str] = 3, **changes: Any) -> dict[str, Any]:
+        """`questions`: what is asked, or how much."""
         body: dict[str, Any] = {"name": "Ada Lovelace", "email": "ada@example.com", **changes}
         if questions:
-            body["questions"] = [f"Question {i}?" for i in range(questions)]
+            numbered = isinstance(questions, int)
+            body["questions"] = [f"Question {i}?" for i in range(questions)] if numbered else questions
         answer = await self.call("POST", "/create", json=body)
         self.session_id = answer["session_id"]
         return answer

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ParamSpec
 
 import httpx
+import pytest
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from actors.faces import assess
 from actors.rooms import SessionRooms
 from actors.still_checker import StillChecker
 from actors.stills import SessionPictures
+from actors.tail import JournalTail
 from api.app import create_app
 from orchestrator.errors import NotFound
-from orchestrator.interview.commands import Caller, Command, Create, NewLink, NoteSightings
+from orchestrator.interview.allowed import conflict
+from orchestrator.interview.commands import SYSTEM, Caller, Command, Create, Delete, NewLink, NoteSightings
 from orchestrator.interview.decide import created, plan
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
+from orchestrator.interview.presence import sign
 from orchestrator.interview.proctoring import is_repeat
 from orchestrator.interview.sightings import Sighting
-from orchestrator.interview.snapshot import Snapshot
+from orchestrator.interview.snapshot import Draft, Snapshot
 from orchestrator.interview.state import State, snapshot_of
 from orchestrator.interview.view import session_view
 from orchestrator.livekit import LiveKit
@@ -33,7 +39,10 @@ from orchestrator.session import Reply
 from orchestrator.settings import Settings
 from orchestrator.vision import LbpVerifier, check_frame
 from tests.unit.evidence_world import MemoryEvidence
+from tests.unit.virtual import run_virtual
 from tests.unit.world import T0
+
+P = ParamSpec("P")
 
 BASE = "/api/parallel_interview"
 BODY = {"name": "Ada", "email": "ada@example.com", "questions": ["Q1", "Q2"]}
@@ -41,7 +50,8 @@ SECRET = b"s" * 32
 
 
 class MemoryStore(MemoryEvidence):
-    """Jobs, snapshots, journals and pictures in dictionaries."""
+    """Jobs, snapshots, journals, drafts, proofs of life and pictures in dictionaries. `away`: journals cannot be read,
+    and this is raised."""
 
     secret = SECRET
 
@@ -50,10 +60,37 @@ class MemoryStore(MemoryEvidence):
         self.states = states
         self.jobs: dict[str, dict[str, Any]] = {}
         self.journal: dict[str, list[Entry]] = {}
+        self.drafts: dict[tuple[str, int], Draft] = {}
+        self.proofs: dict[str, int] = {}
+        self.away: Exception | None = None
 
     async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+        self._check()
         found = [entry for entry in self.journal.get(session_id, []) if entry.seq > after]
         return found[:limit] if limit else found
+
+    async def grown(self, seqs: dict[str, int]) -> set[str]:
+        self._check()
+        return {s for s, seq in seqs.items() if any(entry.seq == seq + 1 for entry in self.journal.get(s, []))}
+
+    def _check(self) -> None:
+        if self.away is not None:
+            raise self.away
+
+    async def alive(self, holder: str, now: int) -> None:
+        self.proofs[holder] = now
+
+    async def last_alive(self, holder: str) -> int | None:
+        return self.proofs.get(holder)
+
+    async def proofs_of_life(self, prefix: str) -> dict[str, int]:
+        return {holder: at for holder, at in self.proofs.items() if holder.startswith(prefix)}
+
+    async def forget_alive(self, holder: str) -> None:
+        self.proofs.pop(holder, None)
+
+    async def held_by_front_end(self, front_end: str, limit: int) -> list[str]:
+        return [s for s, state in self.states.items() if state.presence.front_end == front_end][:limit]
 
     async def put_job(self, job: dict[str, Any], *, create: bool) -> bool:
         if create == (job["job_id"] in self.jobs):
@@ -109,6 +146,7 @@ class MemoryClient:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.states)
+        self.tail = JournalTail(self.store)
         self.livekit = LiveKit(self.settings, SECRET)
         self.rooms = SessionRooms(self.livekit, self, 180_000)
         self.pictures = MemoryPictures(self.settings, self)
@@ -130,8 +168,17 @@ class MemoryClient:
     ) -> Reply:
         if self.failure is not None:
             raise self.failure
+        reply = await self.elsewhere(session_id, command, caller, command_id)
+        self.tail.nudge(session_id)
+        return reply
+
+    async def elsewhere(
+        self, session_id: str, command: Command, caller: Caller = SYSTEM, command_id: str | None = None
+    ) -> Reply:
+        """As another front end or an actor does it: nobody here is told."""
         state = await self.read(session_id)
-        planned = plan(state, command, caller, command_id, self.now())
+        draft = self.store.drafts.get((session_id, state.open.index)) if state.open is not None else None
+        planned = plan(state, command, caller, command_id, self.now(), draft)
         if planned.events:
             self._append(
                 session_id,
@@ -143,9 +190,33 @@ class MemoryClient:
                     planned.events,
                     by=caller.principal,
                     command=planned.command,
+                    tombstone=isinstance(command, Delete),
                 ),
             )
         return self._reply(session_id, caller, planned.replayed)
+
+    async def draft(
+        self, session_id: str, index: int, text: str, revision: int | None, caller: Caller
+    ) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        state = await self.read(session_id)
+        if state.open is None or state.open.index != index:
+            raise conflict(state, f"Question {index} is not open; drafts are kept for the open question only.")
+        if back := sign(state, self.now()):
+            self._append(session_id, new_entry(session_id, state.next_seq, 0, self.now(), back))
+        stored = self.store.drafts.get((session_id, index))
+        known = stored.revision if stored is not None else 0
+        wanted = known + 1 if revision is None else revision
+        if wanted < known:
+            return {"revision": known, "saved": False}
+        self.store.drafts[session_id, index] = Draft(session_id, index, 0, wanted, text, self.now())
+        return {"revision": wanted, "saved": True}
+
+    async def delete(self, session_id: str, caller: Caller, if_match: int | None = None) -> None:
+        await self.send(session_id, Delete(), caller)
+        del self.states[session_id]
+        self.store.journal[session_id] = [replace(entry, body="") for entry in self.store.journal[session_id]]
 
     async def note(
         self, session_id: str, sightings: tuple[Sighting, ...], caller: Caller, identity: tuple[str, str] | None
@@ -185,12 +256,12 @@ class MemoryClient:
 
 
 @asynccontextmanager
-async def api(
-    client: MemoryClient | None = None, key: str | None = None
-) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryClient]]:
-    """The application over ASGI, started and stopped."""
+async def serving(
+    client: MemoryClient | None = None, key: str | None = None, **changes: Any
+) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient, MemoryClient]]:
+    """The application over ASGI, started and stopped. `changes`: of its settings."""
     settings = Settings(_env_file=None, mongodb_url=None)  # pyright: ignore[reportCallIssue]
-    settings = settings.model_copy(update={"api_key": SecretStr(key) if key else None})
+    settings = settings.model_copy(update={"api_key": SecretStr(key) if key else None, **changes})
     behind = client or MemoryClient()
     app = create_app(settings, behind)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -198,7 +269,32 @@ async def api(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as http,
     ):
+        yield app, http, behind
+
+
+@asynccontextmanager
+async def api(
+    client: MemoryClient | None = None, key: str | None = None, **changes: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, MemoryClient]]:
+    """What tests call, and what is behind it."""
+    async with serving(client, key, **changes) as (_, http, behind):
         yield http, behind
+
+
+def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test on a virtual loop, with the wall clock that goes with it in the live channel."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def scenario(clock: Callable[[], int]) -> None:
+            with pytest.MonkeyPatch.context() as patch:
+                for module in ("actors.channels", "api.live", "api.routes.sessions", "api.routes.proctoring"):
+                    patch.setattr(f"{module}.wall_ms", clock)
+                await test(*args, **kwargs)
+
+        run_virtual(scenario)
+
+    return run
 
 
 async def make(http: httpx.AsyncClient, **headers: str) -> dict[str, Any]:

@@ -1,0 +1,185 @@
+import assert from "node:assert/strict";
+import test, { mock } from "node:test";
+import { Draft, forgetDrafts, isTooLong, MAX_BYTES, readDraft, wellFormed } from "./drafts";
+import type { Store } from "./types";
+
+function memory(): Store {
+  const items = new Map<string, string>();
+  return {
+    getItem: (key) => items.get(key) ?? null,
+    setItem: (key, value) => void items.set(key, value),
+    removeItem: (key) => void items.delete(key),
+    key: (i) => [...items.keys()][i] ?? null,
+    get length() {
+      return items.size;
+    },
+  };
+}
+
+/** A draft whose server answers as it is told; by default everything is saved. */
+function desk(options: { store?: Store | null; answer?: (sent: any) => Promise<{ saved: boolean; revision: number }> } = {}) {
+  const sent: { draft: string; revision: number }[] = [];
+  const states: string[] = [];
+  const answer = options.answer ?? (async ({ revision }) => ({ saved: true, revision }));
+  const store = options.store === undefined ? memory() : options.store;
+  const draft = new Draft({
+    sessionId: "s",
+    index: 1,
+    store,
+    send: (body) => {
+      sent.push({ draft: body.draft, revision: body.revision });
+      return answer(body);
+    },
+    onState: (state) => states.push(state),
+  });
+  return { draft, sent, states, store };
+}
+
+const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+test("a draft goes out when typing pauses, and says that it is saved", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { draft, sent, states } = desk();
+  draft.edit("a");
+  t.mock.timers.tick(300);
+  draft.edit("ab");
+  t.mock.timers.tick(399);
+  assert.equal(sent.length, 0);
+  t.mock.timers.tick(1);
+  assert.deepEqual(sent, [{ draft: "ab", revision: 1 }]);
+  await settled();
+  assert.deepEqual(states, ["saving", "saved"]);
+});
+
+test("who types without a pause is saved every two seconds", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { draft, sent } = desk();
+  for (let i = 0; i < 45; i++) {
+    draft.edit("x".repeat(i + 1));
+    t.mock.timers.tick(100);
+  }
+  assert.equal(sent.length, 2);
+  mock.timers.reset();
+});
+
+test("flush sends at once, and only what is new", () => {
+  const { draft, sent } = desk();
+  draft.edit("a");
+  draft.flush();
+  draft.flush();
+  assert.deepEqual(sent, [{ draft: "a", revision: 1 }]);
+});
+
+test("text that is deleted again is a draft too", async () => {
+  const { draft, sent, states } = desk();
+  draft.edit("a");
+  draft.flush();
+  draft.edit("");
+  draft.flush();
+  await settled();
+  assert.deepEqual(sent.map((s) => s.draft), ["a", ""]);
+  assert.equal(states.at(-1), "empty");
+});
+
+test("each keystroke is on the device; a reload has it back and counts on", () => {
+  const first = desk();
+  first.draft.edit("a");
+  first.draft.flush();
+  first.draft.edit("ab");
+  first.draft.setLanguage("python");
+  assert.deepEqual(readDraft(first.store, "s", 1), { text: "ab", language: "python", revision: 1 });
+  const second = desk({ store: first.store });
+  assert.equal(second.draft.text, "ab");
+  assert.equal(second.draft.language, "python");
+  second.draft.resume();
+  second.draft.flush();
+  assert.deepEqual(second.sent, [{ draft: "ab", revision: 2 }]);
+  first.draft.close();
+});
+
+test("a device that knows less than the server starts above what the server has", async () => {
+  let stored = 41;
+  const { draft, sent, states } = desk({
+    answer: async ({ revision }) => (revision > stored ? { saved: true, revision: (stored = revision) } : { saved: false, revision: stored }),
+  });
+  draft.edit("here");
+  draft.flush();
+  await settled();
+  await settled();
+  assert.deepEqual(sent.map((s) => s.revision), [1, 42]);
+  assert.equal(states.at(-1), "saved");
+});
+
+test("an answer to an older draft does not call newer text saved", async () => {
+  const { draft, states } = desk();
+  draft.edit("a");
+  draft.flush();
+  draft.edit("ab");
+  await settled();
+  assert.equal(states.at(-1), "saving");
+  draft.close();
+});
+
+test("what the server does not take is kept on the device, and sent with the next flush", async () => {
+  let refuse = true;
+  const { draft, sent, states } = desk({
+    answer: async ({ revision }) => {
+      if (refuse) throw { code: "state_conflict" };
+      return { saved: true, revision };
+    },
+  });
+  draft.edit("a");
+  draft.flush();
+  await settled();
+  assert.equal(states.at(-1), "local");
+  refuse = false;
+  draft.flush();
+  await settled();
+  assert.equal(sent.length, 2);
+  assert.equal(states.at(-1), "saved");
+});
+
+test("without storage nobody says that it is kept", async () => {
+  const { draft, states } = desk({ store: null, answer: async () => Promise.reject({ code: "closed" }) });
+  draft.edit("a");
+  draft.flush();
+  await settled();
+  assert.equal(states.at(-1), "unsaved");
+});
+
+test("text that is too long is told here, and not sent", () => {
+  assert.equal(isTooLong("x".repeat(MAX_BYTES)), false);
+  assert.equal(isTooLong("€".repeat(22_000)), true);
+  const { draft, sent, states } = desk();
+  draft.edit("x".repeat(MAX_BYTES + 1));
+  draft.flush();
+  assert.equal(sent.length, 0);
+  assert.deepEqual(states, ["too_long"]);
+});
+
+test("a closed draft sends and keeps nothing more", () => {
+  const { draft, sent, store } = desk();
+  draft.edit("a");
+  draft.close();
+  forgetDrafts(store, "s");
+  draft.flush();
+  draft.edit("ab");
+  assert.equal(sent.length, 0);
+  assert.equal(readDraft(store, "s", 1), null);
+});
+
+test("drafts of closed questions go, those of others and of other sessions stay", () => {
+  const store = memory();
+  for (const [session, index] of [["s", 0], ["s", 1], ["t", 0]] as const)
+    store.setItem(`interview-draft:${session}:${index}`, JSON.stringify({ text: "x" }));
+  forgetDrafts(store, "s", (index) => index === 0);
+  assert.equal(readDraft(store, "s", 0), null);
+  assert.equal(readDraft(store, "s", 1)?.text, "x");
+  forgetDrafts(store, "s");
+  assert.equal(readDraft(store, "s", 1), null);
+  assert.equal(readDraft(store, "t", 0)?.text, "x");
+});
+
+test("half characters and NUL do not reach the server", () => {
+  assert.equal(wellFormed("a\0b\ud800c😀"), "ab\ufffdc😀");
+});

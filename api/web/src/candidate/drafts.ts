@@ -1,0 +1,177 @@
+// The text of a question that is being answered: on the device with each keystroke, on the server a little later.
+
+import type { Store } from "./types";
+
+/** `local`: the server does not have it, the device does. `unsaved`: neither has it. */
+export type SaveState = "empty" | "saved" | "saving" | "local" | "unsaved" | "too_long";
+
+/** What the server takes: 64 KB of UTF-8. */
+export const MAX_BYTES = 65_536;
+const PAUSE_MS = 400;
+const AT_LEAST_EVERY_MS = 2_000;
+
+export interface Kept {
+  text: string;
+  language: string | null;
+  /** The highest revision that was sent. On reload it must not go back, or the server takes no more. */
+  revision: number;
+}
+
+export interface DraftOptions {
+  sessionId: string;
+  index: number;
+  store: Store | null;
+  send(draft: { question_index: number; draft: string; revision: number }): Promise<{ [key: string]: unknown }>;
+  onState(state: SaveState): void;
+}
+
+export class Draft {
+  text = "";
+  language: string | null = null;
+  state: SaveState = "empty";
+
+  private revision = 0;
+  private sentText: string | null = null;
+  private isKept = true;
+  private isClosed = false;
+  private pauseTimer: ReturnType<typeof setTimeout> | null = null;
+  private latestTimer: ReturnType<typeof setTimeout> | null = null;
+
+  constructor(private readonly options: DraftOptions) {
+    const kept = readDraft(options.store, options.sessionId, options.index);
+    if (kept === null) return;
+    ({ text: this.text, language: this.language, revision: this.revision } = kept);
+  }
+
+  /** After a reload, nobody knows whether the server has what the device has. */
+  resume(): void {
+    this.isClosed = false;
+    if (this.text !== "" || this.revision > 0) this.changed();
+  }
+
+  edit(text: string): void {
+    if (this.isClosed || text === this.text) return;
+    this.text = text;
+    this.keep();
+    this.changed();
+  }
+
+  /** The server keeps no language with a draft; it goes with the answer. */
+  setLanguage(language: string): void {
+    this.language = language;
+    this.keep();
+  }
+
+  /** Sends what the server does not have, now. */
+  flush(): void {
+    this.stopTimers();
+    if (this.isClosed || this.text === this.sentText) return;
+    if (isTooLong(this.text)) return this.become("too_long");
+    this.sentText = this.text;
+    this.revision++;
+    this.keep();
+    this.become("saving");
+    const { index: question_index, send } = this.options;
+    send({ question_index, draft: wellFormed(this.text), revision: this.revision }).then(
+      (reply) => this.answered(reply),
+      (error: { code?: string }) => this.refused(error),
+    );
+  }
+
+  /** From now on nothing is sent: the answer itself is on its way, or the question is closed. */
+  close(): void {
+    this.isClosed = true;
+    this.stopTimers();
+  }
+
+  private changed(): void {
+    this.sentText = null;
+    this.become(isTooLong(this.text) ? "too_long" : "saving");
+    if (this.pauseTimer !== null) clearTimeout(this.pauseTimer);
+    this.pauseTimer = setTimeout(() => this.flush(), PAUSE_MS);
+    this.latestTimer ??= setTimeout(() => this.flush(), AT_LEAST_EVERY_MS);
+  }
+
+  private answered(reply: { saved?: unknown; revision?: unknown }): void {
+    const stored = typeof reply.revision === "number" ? reply.revision : this.revision;
+    const outrun = reply.saved === false && stored >= this.revision;
+    this.revision = Math.max(this.revision, stored);
+    if (outrun) {
+      // Another window of this interview got further: what is on this screen counts.
+      this.sentText = null;
+      this.flush();
+    } else if (this.text === this.sentText) this.become(this.text === "" ? "empty" : "saved");
+    if (!this.isClosed) this.keep();
+  }
+
+  private refused(error: { code?: string }): void {
+    this.sentText = null;
+    this.become(error.code === "too_large" ? "too_long" : this.isKept ? "local" : "unsaved");
+  }
+
+  private keep(): void {
+    const { store, sessionId, index } = this.options;
+    const kept: Kept = { text: this.text, language: this.language, revision: this.revision };
+    this.isKept = write(store, keyOf(sessionId, index), JSON.stringify(kept));
+  }
+
+  private become(state: SaveState): void {
+    if (this.isClosed || state === this.state) return;
+    this.state = state;
+    this.options.onState(state);
+  }
+
+  private stopTimers(): void {
+    for (const timer of [this.pauseTimer, this.latestTimer]) if (timer !== null) clearTimeout(timer);
+    this.pauseTimer = this.latestTimer = null;
+  }
+}
+
+export function isTooLong(text: string): boolean {
+  // A character takes three bytes of UTF-8 at most: only long texts have to be counted.
+  return text.length * 3 > MAX_BYTES && bytesOf(text) > MAX_BYTES;
+}
+
+export function bytesOf(text: string): number {
+  return new TextEncoder().encode(text).length;
+}
+
+/** The server takes neither NUL nor half characters, which some keyboards and clipboards leave behind. */
+export function wellFormed(text: string): string {
+  return text.replace(/\0/g, "").replace(/\p{Surrogate}/gu, "\uFFFD");
+}
+
+export function readDraft(store: Store | null, sessionId: string, index: number): Kept | null {
+  try {
+    const kept = JSON.parse(store?.getItem(keyOf(sessionId, index)) ?? "null") as Partial<Kept> | null;
+    if (typeof kept?.text !== "string") return null;
+    return { text: kept.text, language: kept.language ?? null, revision: Number(kept.revision) || 0 };
+  } catch {
+    return null;
+  }
+}
+
+/** Removes the drafts of the session for which `isOver` holds; all of them if it is not given. */
+export function forgetDrafts(store: Store | null, sessionId: string, isOver = (_index: number) => true): void {
+  const prefix = keyOf(sessionId, "");
+  try {
+    const keys = Array.from({ length: store?.length ?? 0 }, (_, i) => store?.key(i) ?? "");
+    const ours = keys.filter((key) => key.startsWith(prefix) && isOver(Number(key.slice(prefix.length))));
+    for (const key of ours) store?.removeItem(key);
+  } catch {
+    // Storage that cannot be read holds nothing of ours.
+  }
+}
+
+function keyOf(sessionId: string, index: number | ""): string {
+  return `interview-draft:${sessionId}:${index}`;
+}
+
+function write(store: Store | null, key: string, value: string): boolean {
+  try {
+    store?.setItem(key, value);
+    return store !== null;
+  } catch {
+    return false;
+  }
+}

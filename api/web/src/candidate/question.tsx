@@ -1,0 +1,168 @@
+// The interview itself: one question at a time.
+
+import { useRef, useState } from "preact/hooks";
+import { CommandError } from "../channel";
+import type { AnswerHandle } from "./answer";
+import { Answer } from "./answer";
+import { Banners, FullScreenNotice } from "./banners";
+import { Countdown } from "./countdown";
+import type { SaveState } from "./drafts";
+import { useMedia } from "./hooks";
+import type { Kit } from "./kit";
+import type { Interview } from "./machine";
+import { standstill } from "./machine";
+import { Confirm, Heading, Mirror } from "./parts";
+import type { Question, Session } from "./types";
+
+/** Before the end, so that what was typed last is on the server when time runs out. */
+const FLUSH_AT_MS = [1_000, 0];
+
+interface Props {
+  kit: Kit;
+  now: Interview;
+  session: Session;
+  question: Question;
+  hasEnteredFullScreen: boolean;
+  usesCamera: boolean;
+  onFullScreen(): void;
+}
+
+export function QuestionRoom(props: Props) {
+  const { kit, now, session, question } = props;
+  const [save, setSave] = useState<SaveState>("empty");
+  const [isTimeUp, setTimeUp] = useState(false);
+  const answer = useRef<AnswerHandle>(null);
+  const remaining = useRef(Infinity);
+  const { index } = question;
+  const isClosed = now.closedIndex === index;
+
+  const onTick = (ms: number) => {
+    if (FLUSH_AT_MS.some((mark) => remaining.current > mark && ms <= mark)) answer.current?.flush();
+    remaining.current = ms;
+    setTimeUp(ms <= 0 && question.deadline !== null);
+  };
+
+  return (
+    <>
+      <header class="bar">
+        <div class="bar-in">
+          <p class="bar-state">{saveWords(save, now.loss !== null)}</p>
+          <Countdown key={index} now={now} question={question} clock={kit.channel.clock} onTick={onTick} />
+        </div>
+        <progress
+          class="bar-progress"
+          aria-label="Questions answered"
+          max={session.max_questions}
+          value={session.current_question_count}
+        />
+        <Banners now={now} clock={kit.channel.clock} />
+        <FullScreenNotice hasEntered={props.hasEnteredFullScreen} onEnter={props.onFullScreen} />
+      </header>
+      <main class="room">
+        <Asked key={`asked-${index}`} question={question} of={session.max_questions} />
+        <Answer
+          key={`answer-${index}`}
+          kit={kit}
+          question={question}
+          isLast={index + 1 >= session.max_questions}
+          isTimeUp={isTimeUp}
+          isLost={now.loss !== null}
+          isStill={standstill(now) !== null}
+          isClosed={isClosed}
+          handle={answer}
+          onSave={setSave}
+        />
+        <Side kit={kit} session={session} usesCamera={props.usesCamera} />
+        <EndEarly kit={kit} answer={answer} />
+      </main>
+    </>
+  );
+}
+
+function Asked({ question, of }: { question: Question; of: number }) {
+  const textId = `question-${question.index}`;
+  return (
+    <section class="asked" aria-label="Question">
+      <Heading describedBy={textId}>
+        Question {question.index + 1} of {of}
+      </Heading>
+      <div id={textId} class="asked-text" data-question-text>
+        {question.text}
+      </div>
+    </section>
+  );
+}
+
+function saveWords(save: SaveState, isLost: boolean): string {
+  if (save === "saving") return isLost ? SAVE.local : SAVE.saving;
+  return SAVE[save];
+}
+
+const SAVE: Record<SaveState, string> = {
+  empty: "Nothing written yet",
+  saved: "Saved",
+  saving: "Saving…",
+  local: "Not saved yet: kept on this device",
+  unsaved: "Not saved yet",
+  too_long: "Not saved: too long",
+};
+
+function Side({ kit, session, usesCamera }: { kit: Kit; session: Session; usesCamera: boolean }) {
+  const media = useMedia(kit.media);
+  const isVideoOff = session.proctoring.watches.includes("video") && kit.video.state === "off";
+  const isCameraOff = usesCamera && media.camera.state === "failed";
+  return (
+    <aside class="side" aria-label="Camera and video">
+      {media.camera.state === "working" && <Mirror stream={media.stream} label="Your camera" class="self" />}
+      <div role="status">
+        {isCameraOff && <p>Your camera is off; the interview goes on.</p>}
+        {isVideoOff && <p class="muted">Video is off; the interview goes on.</p>}
+      </div>
+      {isCameraOff && (
+        <button type="button" onClick={() => void media.retry("camera")}>
+          Switch camera on again
+        </button>
+      )}
+    </aside>
+  );
+}
+
+function EndEarly({ kit, answer }: { kit: Kit; answer: { current: AnswerHandle | null } }) {
+  const [asks, setAsks] = useState(false);
+  const [isEnding, setEnding] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+  const end = async () => {
+    setAsks(false);
+    setEnding(true);
+    setProblem(null);
+    answer.current?.flush();
+    try {
+      await kit.channel.send("end");
+    } catch (error) {
+      setEnding(false);
+      if (error instanceof CommandError && error.code !== "closed") setProblem(error.message);
+    }
+  };
+  return (
+    <div class="end-early">
+      <button type="button" class="quiet" aria-disabled={isEnding} onClick={() => !isEnding && setAsks(true)}>
+        {isEnding ? "Ending…" : "End interview early"}
+      </button>
+      <p class="error" role="alert">
+        {problem}
+      </p>
+      {asks && (
+        <Confirm
+          title="End the interview now?"
+          confirm="End interview"
+          cancel="Keep going"
+          isDangerous
+          onConfirm={() => void end()}
+          onCancel={() => setAsks(false)}
+        >
+          <p>Your answers and what you have written for this question are kept. You cannot continue afterwards.</p>
+        </Confirm>
+      )}
+    </div>
+  );
+}
