@@ -14,8 +14,8 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
 from actors.clock import wall_ms
 from orchestrator.errors import NotFound, OrchestratorError
@@ -24,6 +24,8 @@ from orchestrator.interview.state import State
 from orchestrator.session import Reply
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CHANNEL = Caller("channel", "system")
 FRONT_END = "front-end-"
@@ -39,6 +41,7 @@ LIVELY_MS = 5_000
 NOTE_SECONDS = 60.0
 """For how long it is tried to have the end of a connection noted."""
 CLOSE_SECONDS = 2.0
+FORGET_MS = 3_600_000
 
 
 class Sessions(Protocol):
@@ -119,7 +122,7 @@ class Channels:
 
     async def close(self) -> None:
         """Note what can still be noted; what cannot is found out by others."""
-        for connection in self._here.values():
+        for connection in list(self._here.values()):
             connection.end("server_shutdown")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -131,28 +134,28 @@ class Channels:
         try:
             await self._note_opened(connection, older)
             reason, at = await connection.ended()
-            if self._here.get(connection.session_id) is connection:
-                del self._here[connection.session_id]
-            await self._try(connection, self._lost(connection, reason, at))
+            await self._send(connection, self._lost(connection, reason, at))
         except NotFound:
             log.debug("the session is gone", extra={"session_id": connection.session_id})
         except Exception:
             log.exception("a connection is not noted", extra={"session_id": connection.session_id})
         finally:
             connection.noted.set()
+            if self._here.get(connection.session_id) is connection:
+                del self._here[connection.session_id]
 
     async def _note_opened(self, connection: Connection, older: Connection | None) -> None:
         """First what became of the one before: a clock that should have stood still is put right by the return."""
         if older is not None:
             older.give_way()
             await older.noted.wait()
-        state = await self._sessions.read(connection.session_id)
-        for lost in await self._of_dead_front_ends(state):
-            await self._try(connection, lost)
-        await self._try(connection, NoteConnected(connection.name, "channel"))
+        for lost in await _until_done(connection, lambda: self._of_dead_front_ends(connection)) or ():
+            await self._send(connection, lost)
+        await self._send(connection, NoteConnected(connection.name, "channel"))
 
-    async def _of_dead_front_ends(self, state: State) -> list[NoteDisconnected]:
-        found = []
+    async def _of_dead_front_ends(self, connection: Connection) -> list[NoteDisconnected]:
+        state = await self._sessions.read(connection.session_id)
+        found: list[NoteDisconnected] = []
         for source, name in state.presence.here:
             front_end = name.split(":")[0]
             if source != "channel" or front_end == self.front_end:
@@ -169,24 +172,9 @@ class Channels:
     def _lost(self, connection: Connection, reason: str, at: int) -> NoteDisconnected:
         return NoteDisconnected(connection.name, reason, at, self._credit_ms, "channel")
 
-    async def _try(self, connection: Connection, command: Command) -> None:
-        """Have it noted, however long the storage or the session's owner is away, up to a limit. Raises NotFound."""
-        loop = asyncio.get_running_loop()
-        give_up, pause = loop.time() + NOTE_SECONDS, 0.1
-        while True:
-            try:
-                await self._sessions.send(connection.session_id, command, CHANNEL)
-                return
-            except NotFound:
-                raise
-            except OrchestratorError as error:
-                if loop.time() > give_up:
-                    log.warning(
-                        "a connection is not noted", extra={"session_id": connection.session_id, "reason": error.code}
-                    )
-                    return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 2.0)
+    async def _send(self, connection: Connection, command: Command) -> None:
+        session_id = connection.session_id
+        await _until_done(connection, lambda: self._sessions.send(session_id, command, CHANNEL))
 
     async def _stay_alive(self) -> None:
         while True:
@@ -197,6 +185,24 @@ class Channels:
             except Exception:
                 log.exception("no proof of life written")
             await asyncio.sleep(ALIVE_SECONDS)
+
+
+async def _until_done(connection: Connection, work: Callable[[], Awaitable[T]]) -> T | None:
+    """Do it however long the storage or the session's owner is away, up to a limit. Raises NotFound."""
+    loop = asyncio.get_running_loop()
+    give_up, pause = loop.time() + NOTE_SECONDS, 0.1
+    while True:
+        try:
+            return await work()
+        except NotFound:
+            raise
+        except OrchestratorError as error:
+            if loop.time() > give_up:
+                known = {"session_id": connection.session_id, "reason": error.code}
+                log.warning("a connection is not noted", extra=known)
+                return None
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 2.0)
 
 
 async def note_dead_front_ends(sessions: Sessions, front_ends: dict[str, int], limit: int) -> None:
@@ -214,9 +220,6 @@ async def note_dead_front_ends(sessions: Sessions, front_ends: dict[str, int], l
                 await _note_held(sessions, session_id, front_end, alive_at)
         if not held and gone_for > FORGET_MS:
             await sessions.store.forget_alive(front_end)
-
-
-FORGET_MS = 3_600_000
 
 
 async def _note_held(sessions: Sessions, session_id: str, front_end: str, alive_at: int) -> None:

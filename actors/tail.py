@@ -45,7 +45,8 @@ class Follower:
     async def wait(self, seconds: float) -> None:
         """Until the journal has grown, or the time is over."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for may lose a cancellation that comes in the same moment
+                await self._woken.wait()
 
     @property
     def is_woken(self) -> bool:

@@ -53,8 +53,8 @@ LOOK_AGAIN_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 TIMER_SECONDS = 0.05
 """How long after a timer of the session something should be in the journal."""
-EVENTS_OF_AN_ENTRY = 16
-"""More than any one command comes to."""
+REASON_BYTES = 123
+"""What a close frame has room for."""
 
 
 class Ended(Exception):
@@ -63,7 +63,7 @@ class Ended(Exception):
     def __init__(self, code: int, reason: str = "", *, by_peer: bool = False) -> None:
         super().__init__(code, reason)
         self.code = code
-        self.reason = reason
+        self.reason = reason.encode()[:REASON_BYTES].decode("utf-8", "ignore")
         self.by_peer = by_peer
 
 
@@ -105,6 +105,8 @@ class LiveChannel:
         self._frames = Buckets(FRAMES_AT_ONCE, FRAMES_A_SECOND)
         self._bad = 0
         self._replaced = asyncio.Event()
+        self._greeted = asyncio.Event()
+        self._caught_up = asyncio.Event()
 
     async def run(self, first: str | None = None) -> None:
         """Serve it until it ends. `first`: a frame that has come in already."""
@@ -113,11 +115,11 @@ class LiveChannel:
         with self._follower:
             work = (self._read(first), self._work(), self._follow(), self._until_replaced())
             tasks = [asyncio.create_task(part) for part in work]
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ended = _why([task for task in tasks if task.done()])
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        ended = _why(done)
         self._note_end(ended)
         if not ended.by_peer:
             await self._close(ended)
@@ -143,6 +145,7 @@ class LiveChannel:
     # Reading
 
     async def _read(self, text: str | None) -> None:
+        await self._greeted.wait()
         while True:
             if text is not None:
                 await self._take(Received(text))
@@ -183,6 +186,7 @@ class LiveChannel:
     # Working
 
     async def _work(self) -> None:
+        await self._caught_up.wait()
         while True:
             received = await self._commands.get()
             self._answering = received
@@ -192,7 +196,7 @@ class LiveChannel:
                 reply = self._refusal(error, received)
             except Exception as error:
                 log_unexpected(error)
-                reply = self._reply("error", received) | {"code": "internal_error", "detail": UNEXPECTED}
+                reply = self._reply("error", received) | {"code": "internal_error", "detail": UNEXPECTED, "status": 500}
             with contextlib.suppress(OrchestratorError):
                 await self._pump()  # what it caused comes before the answer
             await self._send(reply)
@@ -221,7 +225,9 @@ class LiveChannel:
 
     async def _follow(self) -> None:
         await self._send(self._maker.state(self._state, wall_ms()))
+        self._greeted.set()
         await self._send_missed()
+        self._caught_up.set()
         while True:
             try:
                 await self._pump()
@@ -238,12 +244,10 @@ class LiveChannel:
         """What came after the event that the client has seen last, up to where the state stands."""
         if self._after is None or self._after >= self._state.seq:
             return
-        store, after = self._client.store, self._after
-        # Entries are found by their first event: `after` may lie within one that began before it.
-        for entry in await store.entries(self._session_id, max(0, after - EVENTS_OF_AN_ENTRY), 0):
+        for entry in await self._client.store.entries_beyond(self._session_id, self._after, 0):
             if entry.seq > self._state.seq:
                 break
-            await self._tell(entry, after)
+            await self._tell(entry, self._after)
 
     async def _pump(self) -> None:
         """Send what the journal has got since it was read last."""
@@ -256,6 +260,8 @@ class LiveChannel:
                 self._follower.seq = self._state.seq
                 await self._tell(entry)
                 self._look_for_an_end(entry)
+            if self._state.status == "completed":
+                self._follower.wake()  # whoever was the first to see it
 
     def _look_for_an_end(self, entry: Entry) -> None:
         """Somebody else may have come in the place of this connection, or its link may be good no more."""
@@ -265,7 +271,8 @@ class LiveChannel:
         if self._connection is None:
             return
         opened = [e["connection"] for e in entry.content()["events"] if e["type"] == "channel_opened"]
-        if opened and opened[-1] != self._connection.name and self._connection.name in self._state.presence.replaced:
+        presence, name = self._state.presence, self._connection.name
+        if opened and opened[-1] != name and name in (*presence.replaced, *presence.gone):
             raise Ended(REPLACED, "a newer connection took over")
 
     async def _tell(self, entry: Entry, after: int = 0) -> None:
@@ -308,8 +315,8 @@ class LiveChannel:
                 await self._socket.send_text(text)
         except TimeoutError:
             raise Ended(RECONNECT, "too slow") from None
-        except WebSocketDisconnect:
-            raise Ended(ABNORMAL, by_peer=True) from None
+        except (WebSocketDisconnect, RuntimeError):
+            return  # it has closed; why is what is read next
 
     def _reply(self, kind: str, received: Received) -> dict[str, Any]:
         reply = {"type": kind}
@@ -331,8 +338,8 @@ def _command(received: Received) -> Command:
     return commands.Answer(frame.question_index, frame.answer, frame.language)
 
 
-def _why(done: set[asyncio.Task[None]]) -> Ended:
-    """Why the channel ends; what nobody has foreseen is ours, and the client comes back."""
+def _why(done: list[asyncio.Task[None]]) -> Ended:
+    """Why the channel ends: the first reason counts. What nobody has foreseen is ours, and the client comes back."""
     found = Ended(RECONNECT, "something went wrong here")
     for task in done:
         error = task.exception()

@@ -43,6 +43,9 @@ MAX_QUESTIONS = 200
 START_SECONDS = 240.0
 REPLY_SECONDS = 20.0
 SETTLE_SECONDS = 5.0
+OVERTIME_SECONDS = 30.0
+"""How long commands may take that were under way at the end."""
+CHECK_SECONDS = 180.0
 P99_MS = 300.0
 MEMORY_MB = 60.0
 
@@ -87,6 +90,7 @@ class Candidate:
         self._number = number
         self._revision = 0
         self._channels: list[Channel] = []
+        self._connecting = asyncio.Lock()
         self._token = ""
         self.session_id = ""
         self.index = 0
@@ -106,21 +110,24 @@ class Candidate:
             "text_question_timer": NEVER_SECONDS,
             "metadata": {"source": "bench"},
         }
-        response = await self._http.post(f"{API}/create", json=body)
-        response.raise_for_status()
+        response = await self._create(body)
         made = response.json()
         self.session_id, self._token = made["session_id"], made["candidate_token"]
-        await self._connect()
+        await self._connect_insistently()
         reply = await self._command("start", REPLY_SECONDS * 3, tries=60)
         return reply["type"] == "ok"
 
     async def live(self, began: float) -> None:
         """Answer and type until the time is over."""
         share = self._number / self._options.candidates
-        await asyncio.gather(
-            self._at_intervals(began + self._options.every * share, self._options.every, self._answer),
-            self._at_intervals(began + DRAFT_EVERY_SECONDS * (share * 7 % 1), DRAFT_EVERY_SECONDS, self._draft),
-        )
+        try:
+            async with asyncio.timeout(self._options.seconds + self._options.every + OVERTIME_SECONDS):
+                await asyncio.gather(
+                    self._at_intervals(began + self._options.every * share, self._options.every, self._answer),
+                    self._at_intervals(began + DRAFT_EVERY_SECONDS * (share * 7 % 1), DRAFT_EVERY_SECONDS, self._draft),
+                )
+        except TimeoutError:
+            self._problem("the commands of the given time were not done in time")
 
     async def check(self) -> None:
         """Hold what came against the journal."""
@@ -153,6 +160,17 @@ class Candidate:
                 await self._http.delete(f"{API}/session/{self.session_id}")
 
     # -- commands
+
+    async def _create(self, body: dict[str, Any]) -> httpx.Response:
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        response = await self._http.post(f"{API}/create", json=body, headers=headers)
+        for _ in range(10):
+            if response.status_code != 503:
+                break
+            await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
+            response = await self._http.post(f"{API}/create", json=body, headers=headers)
+        response.raise_for_status()
+        return response
 
     async def _answer(self) -> None:
         if self.index >= self._options.questions - 1:
@@ -209,15 +227,24 @@ class Candidate:
     async def _connect(self, after: int | None = None) -> None:
         channel = Channel(self._options.url, self.session_id, self._token, "candidate", after)
         await channel.connect()
+        try:
+            await channel.next("state", REPLY_SECONDS)
+        except AssertionError:
+            await channel.abort()
+            raise
         self._channels.append(channel)
-        await channel.next("state", REPLY_SECONDS)
 
     async def _connect_again(self, broken: Channel) -> None:
         """Once for all who noticed, with what was missed."""
+        async with self._connecting:
+            if self.channel is broken:
+                await self._connect_insistently(broken.last_seq)
+
+    async def _connect_insistently(self, after: int | None = None) -> None:
         give_up = time.monotonic() + REPLY_SECONDS
-        while self.channel is broken:
+        while True:
             try:
-                await self._connect(broken.last_seq)
+                return await self._connect(after)
             except (OSError, InvalidHandshake, TimeoutError, Gone):
                 if time.monotonic() > give_up:
                     raise
@@ -238,8 +265,8 @@ class Candidate:
         return {event["seq"]: event["index"] for event in events if event["type"] == "question_closed"}
 
     async def _at_intervals(self, due: float, every: float, what: Any) -> None:
-        end = time.monotonic() + max(0.0, due - time.monotonic()) + self._options.seconds
-        while due < end:
+        """Who is behind catches up without a pause, so that a slow service is not spared."""
+        for _ in range(int(self._options.seconds / every)):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             try:
                 await what()
@@ -273,7 +300,7 @@ async def measure(options: Options) -> Figures:
     async with httpx.AsyncClient(base_url=options.url, headers=headers, timeout=30) as http:
         for _ in range(20):
             (await http.get(f"{API}/sessions")).raise_for_status()
-        watching = None
+        watching = reporting = None
         if pid is not None:
             figures.idle_mb = resident_mb(pid)
             watching = asyncio.create_task(watch_memory(pid, figures))
@@ -282,15 +309,16 @@ async def measure(options: Options) -> Figures:
             started = await start_all(options, candidates, figures)
             await asyncio.sleep(SETTLE_SECONDS)
             cpu, began = time.process_time(), time.monotonic()
+            reporting = asyncio.create_task(say_how_it_goes(figures))
             await asyncio.gather(*(candidate.live(began) for candidate in started))
             figures.client_cpu = (time.process_time() - cpu) / (time.monotonic() - began)
-            gate = asyncio.Semaphore(4)
-            await asyncio.gather(*(gated(gate, candidate.check()) for candidate in started))
+            await all_in_time([candidate.check() for candidate in started], figures, "held against the journal")
         finally:
-            gate = asyncio.Semaphore(4)
-            await asyncio.gather(*(gated(gate, candidate.leave()) for candidate in candidates))
             if watching is not None:
                 watching.cancel()
+            if reporting is not None:
+                reporting.cancel()
+            await all_in_time([candidate.leave() for candidate in candidates], figures, "cleaned up")
         if pid is not None:
             await asyncio.sleep(SETTLE_SECONDS)
             figures.after_mb = resident_mb(pid)
@@ -317,6 +345,34 @@ async def start_all(options: Options, candidates: list[Candidate], figures: Figu
     figures.start_seconds = time.monotonic() - clock
     figures.count["started"] = len(started)
     return started
+
+
+async def all_in_time(work: list[Any], figures: Figures, what: str) -> None:
+    """A few at a time, and not for ever."""
+    gate = asyncio.Semaphore(6)
+    tasks = [asyncio.create_task(gated(gate, part)) for part in work]
+    if not tasks:
+        return
+    done, pending = await asyncio.wait(tasks, timeout=CHECK_SECONDS)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    failed = [error for task in done if (error := task.exception()) is not None]
+    if pending or failed:
+        reasons = sorted({f"{type(error).__name__}: {error}"[:150] for error in failed})[:3]
+        figures.problems.append(f"{len(pending) + len(failed)} of {len(tasks)} were not {what}: {reasons}")
+
+
+async def say_how_it_goes(figures: Figures) -> None:
+    while True:
+        await asyncio.sleep(30)
+        recent = figures.latencies[-500:]
+        print(
+            f"{len(figures.latencies)} answers, the last 500: p50 {percentile(recent, 0.5):.0f} ms, "
+            f"p99 {percentile(recent, 0.99):.0f} ms; {len(figures.drafts)} drafts; {len(figures.problems)} problems",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 async def gated(gate: asyncio.Semaphore, work: Any) -> None:

@@ -131,7 +131,8 @@ class Channel:
         )
         self._reader = asyncio.create_task(self._read())
         if self._first is not None:
-            await self.send_text(json.dumps(self._first))
+            with contextlib.suppress(Gone):  # refused without having been asked who it is
+                await self.send_text(json.dumps(self._first))
         return self
 
     async def __aenter__(self) -> Self:

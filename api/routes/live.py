@@ -43,7 +43,10 @@ def _is_from_here(socket: WebSocket) -> bool:
     if origin is None:
         return True
     public = urlsplit(socket.app.state.settings.public_url)
-    return urlsplit(origin).netloc in (socket.headers.get("host"), public.netloc)
+    try:
+        return urlsplit(origin).netloc in (socket.headers.get("host"), public.netloc)
+    except ValueError:
+        return False
 
 
 async def _let_in(socket: WebSocket) -> tuple[LiveChannel, str | None]:
@@ -84,7 +87,7 @@ def _asked(socket: WebSocket) -> tuple[str, str, int | None]:
         raise InvalidInput("session_id is required.")
     if role not in ("", "candidate", "observer"):
         raise InvalidInput("role is observer, candidate or not given.")
-    if after is not None and not (after.isascii() and after.isdigit() and int(after[:20]) <= MAX_SEQ):
+    if after is not None and not (after.isascii() and after.isdigit() and len(after) <= 16 and int(after) <= MAX_SEQ):
         raise InvalidInput("after is the seq of an event.")
     return session_id, role, None if after is None else int(after)
 

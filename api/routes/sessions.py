@@ -29,9 +29,6 @@ router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 VARY = "Authorization, X-API-Key"
 """Staff and candidates see the same version differently."""
 
-EVENTS_OF_AN_ENTRY = 16
-"""More than any one command comes to."""
-
 
 async def client_of(request: Request) -> InterviewClient:
     return request.app.state.client
@@ -263,8 +260,7 @@ async def journal(
 ) -> dict[str, Any]:
     """The session's events after `after`, in order."""
     await client.read(session_id)
-    # Entries are found by their first event: `after` may lie within one that began before it.
-    entries = await client.store.entries(session_id, max(0, after - EVENTS_OF_AN_ENTRY), limit + EVENTS_OF_AN_ENTRY)
+    entries = await client.store.entries_beyond(session_id, after, limit + 1)
     events = [event for event in event_views(entries, caller.role) if event["seq"] > after][:limit]
     return {"status": "success", "events": events, "count": len(events)}
 

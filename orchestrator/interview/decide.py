@@ -207,10 +207,11 @@ def _extend(state: State, command: Extend, caller: Caller, now: int, draft: Draf
 def _end(state: State, command: End, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     if state.status == "completed":
         return []
+    note = {"note": command.reason} if command.reason else {}
     if state.status == "initialized":
-        return [{"type": "completed", "reason": "cancelled"}]
+        return [{"type": "completed", "reason": "cancelled", **note}]
     reason = "ended_by_candidate" if caller.role == "candidate" else "ended_by_staff"
-    completed = {"type": "completed", "reason": reason}
+    completed = {"type": "completed", "reason": reason, **note}
     question = state.open
     if question is None or draft is None or draft.question_index != question.index or not draft.text:
         return [completed]

@@ -57,7 +57,7 @@ class FrameMaker:
                 continue  # the start itself says it
             shown = self._shown(event, state, now)
             if shown is not None:
-                head = {"server_time": iso(now), "seq": event["seq"], "at": iso(entry.at)}
+                head = {"server_time": iso(now), "seq": event["seq"], "at": event["at"]}
                 frames.append({**shown, **head, **self._for_staff(event)})
         return frames
 

@@ -176,7 +176,9 @@ def event_views(entries: Iterable[Entry], role: Role = "staff") -> list[dict[str
         for offset, event in enumerate(content["events"]):
             if role == "candidate" and event["type"] in _STAFF_EVENTS:
                 continue
-            view = {"seq": entry.seq + offset, "at": iso(entry.at), "epoch": entry.epoch, **event}
+            view = {"seq": entry.seq + offset, "epoch": entry.epoch, **event, "at": iso(entry.at)}
+            if "at" in event:  # that of what was seen
+                view["seen_at"] = iso(event["at"])
             if role == "staff":
                 view["by"] = content.get("by", "")
             views.append(view)

@@ -281,6 +281,13 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
             found = await cursor.sort("seq", ASCENDING).limit(limit).to_list(None)
         return [entry_of(document) for document in found]
 
+    async def entries_beyond(self, session_id: str, after: int, limit: int) -> list[Entry]:
+        """The entries that have events after event `after`, in order: the first may have begun before it."""
+        within = {"session_id": session_id, "seq": {"$lte": after}}
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.journal.find(within, {"seq": 1}).sort("seq", DESCENDING).limit(1).to_list(None)
+        return await self.entries(session_id, found[0]["seq"] - 1 if found else 0, limit)
+
     async def grown(self, seqs: dict[str, int]) -> set[str]:
         """Which of these sessions have an entry after the event `seq` that is given for each."""
         keys = [f"{session_id}:{seq + 1}" for session_id, seq in seqs.items()]

@@ -69,6 +69,10 @@ class MemoryStore(MemoryEvidence):
         found = [entry for entry in self.journal.get(session_id, []) if entry.seq > after]
         return found[:limit] if limit else found
 
+    async def entries_beyond(self, session_id: str, after: int, limit: int) -> list[Entry]:
+        before = [entry.seq for entry in self.journal.get(session_id, []) if entry.seq <= after]
+        return await self.entries(session_id, before[-1] - 1 if before else 0, limit)
+
     async def grown(self, seqs: dict[str, int]) -> set[str]:
         self._check()
         return {s for s, seq in seqs.items() if any(entry.seq == seq + 1 for entry in self.journal.get(s, []))}

@@ -432,6 +432,24 @@ async def test_a_front_end_gives_proofs_of_life_from_its_first_connection_on() -
 
 
 @virtual
+async def test_a_front_end_does_not_take_itself_for_dead() -> None:
+    """Though it could not give proofs of life, nor note that the connection before had ended."""
+    sessions = await interview()
+    here = Channels(sessions)
+    page = Page(here)
+    await settled()
+    sessions.failing = [Unavailable("away")] * 1_000
+    sessions.store.failing["alive"] = [Unavailable("away")] * 1_000
+    page.connection.end("client_initiated")
+    await asyncio.sleep(NOTE_SECONDS + 5)
+    sessions.failing.clear()
+    sessions.sent.clear()
+    Page(here)
+    await settled()
+    assert now() - sessions.store.at[here.front_end] > GONE_MS and sessions.noted == ["opened"]
+
+
+@virtual
 async def test_front_ends_have_names_of_their_own() -> None:
     assert len({Channels(Sessions()).front_end for _ in range(5)}) == 5
 

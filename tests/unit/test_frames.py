@@ -128,7 +128,7 @@ def everything() -> Story:
         assert due_at is not None
         index = story.state.open.index
         story.do(c.Expire(), (due_at + 1 - T0) / 1000, SYSTEM, draft("half a", index) if index == 2 else None)
-    story.do(c.End(), 2_000, BOSS, draft("to the end", 4))
+    story.do(c.End("hidden-end"), 2_000, BOSS, draft("to the end", 4))
     story.do(c.NoteRoom("closed"), 2_001, LIVEKIT)
     story.do(c.GiveVerdict("cleared", "hidden-verdict"), 2_002, BOSS)
     story.do(c.Delete(), 2_003, BOSS)
@@ -243,7 +243,7 @@ def test_staff_get_every_event_as_it_is_and_who_caused_it() -> None:
 
 
 def _bare(event: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if name not in ("epoch", "at")}
+    return {name: value for name, value in event.items() if name not in ("epoch", "at", "seen_at")}
 
 
 def test_staff_are_told_when_something_was_seen_which_may_be_before_it_was_noted() -> None:
@@ -251,7 +251,7 @@ def test_staff_are_told_when_something_was_seen_which_may_be_before_it_was_noted
     story.do(c.NoteSightings((seen("paste", "page", 5),)), 9, CANDIDATE)
     [frame] = story.last("staff")
     assert frame["at"] == "2023-11-14T22:13:29.000Z"
-    assert frame["event"].get("at") in (T0 + 5_000, "2023-11-14T22:13:25.000Z")
+    assert frame["event"]["seen_at"] == "2023-11-14T22:13:25.000Z"
 
 
 NOT_FOR_CANDIDATES = {"questions", "by", "placement", "integrity", "metadata", "verdict", "sensitivity", "files"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -99,7 +100,17 @@ async def test_a_nudge_while_it_is_being_read_is_kept_for_the_next_wait() -> Non
 
 
 @virtual
-async def test_of_two_followers_the_one_that_is_further_behind_asks() -> None:
+async def test_of_several_followers_the_one_that_is_furthest_behind_asks() -> None:
+    journals = Journals(s1=[1, 2, 5])
+    tail = JournalTail(journals)
+    with contextlib.ExitStack() as stack:
+        followers = [stack.enter_context(tail.follow("s1", seq)) for seq in (*range(5, 25), 4, *range(5, 25))]
+        await asyncio.sleep(1.1 * POLL_SECONDS)
+        assert journals.asked == [{"s1": 4}] and all(follower.is_woken for follower in followers)
+
+
+@virtual
+async def test_who_is_reading_already_has_not_to_be_told() -> None:
     journals = Journals(s1=[1, 2, 5])
     tail = JournalTail(journals)
     with tail.follow("s1", 6) as ahead, tail.follow("s1", 4) as behind:
@@ -108,7 +119,7 @@ async def test_of_two_followers_the_one_that_is_further_behind_asks() -> None:
         assert journals.asked == [{"s1": 4}]
         ahead.about_to_read()  # and finds nothing; the other one is still reading
         await asyncio.sleep(POLL_SECONDS)
-        assert journals.asked[1:] == [{"s1": 6}], "who is reading already has not to be told"
+        assert journals.asked[1:] == [{"s1": 6}]
         journals.firsts["s1"].append(7)
         assert await waited(ahead) <= POLL_SECONDS
 
@@ -128,12 +139,14 @@ async def test_one_query_asks_for_all_sessions() -> None:
     ids=["away", "unknown", "a fault"],
 )
 @virtual
-async def test_a_storage_that_fails_is_asked_again(errors: list[Exception]) -> None:
+async def test_a_storage_that_fails_is_asked_again(errors: list[Exception], caplog: pytest.LogCaptureFixture) -> None:
     journals = Journals(s1=[1, 2])
     journals.failing = list(errors)
     tail = JournalTail(journals)
     with tail.follow("s1", 1) as follower:
         assert await waited(follower) == pytest.approx(POLL_SECONDS * (len(errors) + 1))
+    faults = [error for error in errors if isinstance(error, RuntimeError)]
+    assert len(caplog.records) == len(faults), "an outage is no fault of ours"
 
 
 @virtual

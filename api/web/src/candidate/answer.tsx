@@ -16,6 +16,9 @@ export interface AnswerHandle {
   flush(): void;
 }
 
+const TEXT_HINT = "Ctrl+Enter submits.";
+const CODE_HINT = `Tab indents; press Esc, then Tab to leave the editor. ${TEXT_HINT}`;
+
 interface Props {
   kit: Kit;
   question: Question;
@@ -89,7 +92,7 @@ export function Answer({ kit, question, isLast, isTimeUp, isLost, isStill, isClo
         <TextAnswer {...field} />
       )}
       <p class="answer-foot muted">
-        <span id={hintId}>{isCode ? "Tab indents; press Esc, then Tab to leave the editor. " : ""}Ctrl+Enter submits.</span>
+        <span id={hintId}>{isCode ? CODE_HINT : TEXT_HINT}</span>
         <span>{isCode ? "" : words(text)}</span>
       </p>
       <div role="status">
@@ -185,8 +188,9 @@ function cancelled(run: () => void): (event: Event) => void {
 
 function onCtrlEnter(run: () => void): (event: KeyboardEvent) => void {
   return (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     // The code editor has handled it by itself already.
-    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.isComposing || event.defaultPrevented) return;
+    if (event.isComposing || event.defaultPrevented) return;
     event.preventDefault();
     run();
   };
@@ -204,8 +208,8 @@ function timeUpWords(isLost: boolean): string {
 }
 
 function tooLongWords(text: string): string {
-  const kilobytes = (bytes: number) => Math.ceil(bytes / 1024);
-  return `Your text is too long to be saved: ${kilobytes(bytesOf(text))} KB, and at most ${kilobytes(MAX_BYTES)} KB are taken. Please shorten it.`;
+  const [size, most] = [bytesOf(text), MAX_BYTES].map((bytes) => Math.ceil(bytes / 1024));
+  return `Your text is too long to be saved: ${size} KB, and at most ${most} KB are taken. Please shorten it.`;
 }
 
 function refusal(error: unknown, isStill: boolean): string {

@@ -9,7 +9,7 @@ import { leaveFullScreen } from "./fullscreen";
 import { useTabState } from "./hooks";
 import type { Kit, TabState } from "./kit";
 import type { Interview, Stage } from "./machine";
-import { reduce, stageOf, START } from "./machine";
+import { reduce, stageOf, standstill, START } from "./machine";
 import { Media } from "./media";
 import { QuestionRoom } from "./question";
 import { Consent } from "./steps/consent";
@@ -100,7 +100,14 @@ function Step({ kit, session, stage, tab, setTab }: Omit<ScreenProps, "now"> & {
     case "consent":
       return <Consent kit={kit} session={session} steps={steps} />;
     case "devices":
-      return <Devices kit={kit} session={session} steps={steps} onDone={(used) => setTab({ devices: true, ...used })} />;
+      return (
+        <Devices
+          kit={kit}
+          session={session}
+          steps={steps}
+          onDone={(used) => setTab({ devices: true, ...used })}
+        />
+      );
     case "reference":
       return (
         <ReferencePicture
@@ -149,7 +156,7 @@ function usesCamera(session: Session, tab: TabState): boolean {
   return tab.camera && !session.accommodations.camera_exempt;
 }
 
-/** Camera and microphone are taken again after a reload, in the background; video joins once the devices are checked. */
+/** After a reload, camera and microphone are taken again in the background. Video joins once they are checked. */
 function useMediaAndVideo(kit: Kit, now: Interview, stage: Stage, tab: TabState): void {
   const { session } = now;
   const isOn = stage === "reference" || stage === "ready" || stage === "question";
@@ -174,7 +181,7 @@ function useStills(kit: Kit, now: Interview, stage: Stage): void {
   const [hasCamera, look] = useReducer<boolean, void>(() => kit.media.track("camera") !== null, false);
   useEffect(() => kit.media.onChange(look), []);
   const mayTake = session !== null && session.consent_at !== null && !session.accommodations.camera_exempt;
-  const isRunning = stage === "question" && session?.status_detail !== "paused";
+  const isRunning = stage === "question" && standstill(now) === null;
   const takes = mayTake && isRunning && hasCamera;
   useEffect(() => {
     if (!takes || !session) return undefined;
@@ -193,12 +200,16 @@ function useWatch(kit: Kit, now: Interview, stage: Stage, tab: TabState): void {
   latest.current = tab;
   const wasWaiting = useRef(false);
   if (now.session?.status === "initialized") wasWaiting.current = true;
+  // Only what has worked in the check can go off later.
   const uses = useRef({ camera: false, microphone: false });
-  if (now.session) uses.current = { camera: usesCamera(now.session, tab), microphone: tab.microphone };
-  const outbox = useMemo(
-    () => new Outbox({ send: (type, body) => kit.channel.send(type, body), isOpen: () => kit.channel.status === "open" }),
-    [],
-  );
+  if (now.session) {
+    const { devices, microphone } = tab;
+    uses.current = { camera: devices && usesCamera(now.session, tab), microphone: devices && microphone };
+  }
+  const outbox = useMemo(() => {
+    const { channel } = kit;
+    return new Outbox({ send: (type, body) => channel.send(type, body), isOpen: () => channel.status === "open" });
+  }, []);
   const isRunning = stage === "question";
   useEffect(() => {
     if (!isRunning) return undefined;

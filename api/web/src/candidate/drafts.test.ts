@@ -16,8 +16,10 @@ function memory(): Store {
   };
 }
 
+type Reply = { saved: boolean; revision: number };
+
 /** A draft whose server answers as it is told; by default everything is saved. */
-function desk(options: { store?: Store | null; answer?: (sent: any) => Promise<{ saved: boolean; revision: number }> } = {}) {
+function desk(options: { store?: Store | null; answer?: (sent: { revision: number }) => Promise<Reply> } = {}) {
   const sent: { draft: string; revision: number }[] = [];
   const states: string[] = [];
   const answer = options.answer ?? (async ({ revision }) => ({ saved: true, revision }));
@@ -100,7 +102,11 @@ test("each keystroke is on the device; a reload has it back and counts on", () =
 test("a device that knows less than the server starts above what the server has", async () => {
   let stored = 41;
   const { draft, sent, states } = desk({
-    answer: async ({ revision }) => (revision > stored ? { saved: true, revision: (stored = revision) } : { saved: false, revision: stored }),
+    answer: async ({ revision }) => {
+      const saved = revision > stored;
+      stored = Math.max(stored, revision);
+      return { saved, revision: stored };
+    },
   });
   draft.edit("here");
   draft.flush();

@@ -100,7 +100,8 @@ test("what a state frame has already changes nothing when it comes again, but is
   const later = after(state(running({ current_question: SECOND }), 20), { ...saved(1, 12) });
   assert.equal(later.closedIndex, null);
   const expired = { ...saved(0, 12), type: "question_expired" };
-  assert.match(after(state(running({ current_question: SECOND }), 20), expired).notice?.text ?? "", /question 1 ran out/);
+  const told = after(state(running({ current_question: SECOND }), 20), expired).notice;
+  assert.equal(told?.text, "Time for question 1 ran out. What you had written is saved.");
   const paused = { type: "paused", seq: 13, question: { ...SECOND, deadline: null } };
   assert.equal(standstill(after(state(running(), 20), paused)), null);
 });

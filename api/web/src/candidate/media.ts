@@ -165,7 +165,7 @@ export class Media {
     const found = await navigator.mediaDevices?.enumerateDevices?.().catch(() => []);
     for (const kind of KINDS) {
       const mine = (found ?? []).filter((device) => device.kind === SOURCE[kind] && device.deviceId !== "");
-      this.choices[kind] = mine.map((device, i) => ({ id: device.deviceId, label: device.label || `${kind} ${i + 1}` }));
+      this.choices[kind] = mine.map(({ deviceId, label }, i) => ({ id: deviceId, label: label || `${kind} ${i + 1}` }));
     }
     this.changed();
   }

@@ -30,7 +30,7 @@ interface Props {
 export function QuestionRoom(props: Props) {
   const { kit, now, session, question } = props;
   const [save, setSave] = useState<SaveState>("empty");
-  const [isTimeUp, setTimeUp] = useState(false);
+  const [overIndex, setOverIndex] = useState<number | null>(null);
   const answer = useRef<AnswerHandle>(null);
   const remaining = useRef(Infinity);
   const { index } = question;
@@ -39,7 +39,7 @@ export function QuestionRoom(props: Props) {
   const onTick = (ms: number) => {
     if (FLUSH_AT_MS.some((mark) => remaining.current > mark && ms <= mark)) answer.current?.flush();
     remaining.current = ms;
-    setTimeUp(ms <= 0 && question.deadline !== null);
+    setOverIndex(ms <= 0 && question.deadline !== null ? index : null);
   };
 
   return (
@@ -65,7 +65,7 @@ export function QuestionRoom(props: Props) {
           kit={kit}
           question={question}
           isLast={index + 1 >= session.max_questions}
-          isTimeUp={isTimeUp}
+          isTimeUp={overIndex === index}
           isLost={now.loss !== null}
           isStill={standstill(now) !== null}
           isClosed={isClosed}

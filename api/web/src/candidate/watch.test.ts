@@ -94,7 +94,7 @@ test("a camera that stalls for a moment is not off; one that stays off was so fr
   t.mock.timers.tick(PATIENCE_MS - 1);
   patient.set("camera_off", false);
   t.mock.timers.tick(PATIENCE_MS);
-  assert.deepEqual(told, []);
+  assert.equal(told.length, 0);
   patient.set("camera_off", true);
   patient.set("camera_off", true);
   t.mock.timers.tick(PATIENCE_MS);

@@ -9,7 +9,14 @@ export interface PageEvent {
   detail?: { size: number };
 }
 
-export const LASTING = ["tab_hidden", "focus_lost", "fullscreen_left", "second_display", "camera_off", "mic_muted"] as const;
+export const LASTING = [
+  "tab_hidden",
+  "focus_lost",
+  "fullscreen_left",
+  "second_display",
+  "camera_off",
+  "mic_muted",
+] as const;
 export type LastingKind = (typeof LASTING)[number];
 
 const MOST_KEPT = 200;

@@ -26,10 +26,9 @@ test("events come in order and once, from wherever they come", () => {
   assert.equal(withEvents(journal, [event(5, "created")]).length, 3);
 });
 
-test("a row of the journal is an event, whatever its time looks like", () => {
-  const row = { seq: 2, at: 1_700_000_000_000, epoch: 1, type: "proctoring_event", event: "paste", by: "candidate:s" };
-  assert.equal(eventOfRow(row).at, 1_700_000_000_000);
-  assert.equal(eventOfRow({ ...row, at: TIME }).at, Date.parse(TIME));
+test("a row of the journal is an event", () => {
+  const row = { seq: 2, at: TIME, epoch: 1, type: "proctoring_event", event: "paste", by: "candidate:s" };
+  assert.equal(eventOfRow(row).at, Date.parse(TIME));
   assert.deepEqual(eventOfRow(row).event, { epoch: 1, type: "proctoring_event", event: "paste" });
 });
 

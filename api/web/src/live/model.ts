@@ -44,8 +44,8 @@ export interface JournalEvent {
   event: Record<string, unknown>;
 }
 
-/** An event as GET /session/{id}/journal gives it. What was seen has a time of its own, in milliseconds. */
-export type JournalRow = { seq: number; at: string | number; by?: string; type: string } & Record<string, unknown>;
+/** An event as GET /session/{id}/journal gives it. */
+export type JournalRow = { seq: number; at: string; by?: string; type: string } & Record<string, unknown>;
 
 export interface Known {
   session: Session | null;

@@ -94,7 +94,7 @@ const SENTENCES: Record<string, (event: Record<string, unknown>) => string> = {
   started: () => "Interview started",
   question_opened: (e) => `Question ${number(e.index) + 1} opened, for ${durationText(number(e.limit_ms))}`,
   question_closed: questionClosed,
-  completed: (e) => `Interview ended: ${END_REASONS[text(e.reason)] ?? plain(e.reason)}`,
+  completed: (e) => `Interview ended: ${END_REASONS[text(e.reason)] ?? plain(e.reason)}${e.note ? ` (${text(e.note)})` : ""}`,
   paused: (e) => `Paused${because(e.reason)}`,
   resumed: () => "Resumed",
   extended: (e) => `${durationText(number(e.ms))} more time${because(e.reason)}`,

@@ -91,7 +91,7 @@ function DeviceCheck({ kind, media, isLeftOut, onRetry, onWithout }: DeviceCheck
       {!isWorking && (
         <div class="actions">
           <button type="button" onClick={onRetry}>
-            Try again<span class="visually-hidden">: {kind}</span>
+            Try again <span class="visually-hidden">with the {kind}</span>
           </button>
           {!isLeftOut && (
             <button type="button" onClick={onWithout}>
@@ -105,6 +105,10 @@ function DeviceCheck({ kind, media, isLeftOut, onRetry, onWithout }: DeviceCheck
 }
 
 const TITLES: Record<Kind, string> = { camera: "Camera", microphone: "Microphone" };
+const WORKING: Record<Kind, string> = {
+  camera: "Working. You should see yourself.",
+  microphone: "Working. Say something: the bar should move.",
+};
 const WITHOUT: Record<Kind, string> = {
   camera:
     "You continue without a camera. No pictures are taken, and the people who read your answers will see that. You can still take the whole interview.",
@@ -114,7 +118,7 @@ const WITHOUT: Record<Kind, string> = {
 function DeviceStatus({ kind, device }: { kind: Kind; device: Device }) {
   switch (device.state) {
     case "working":
-      return <Status tone="ok">{kind === "camera" ? "Working. You should see yourself." : "Working. Say something: the bar should move."}</Status>;
+      return <Status tone="ok">{WORKING[kind]}</Status>;
     case "failed":
       return <Status tone="bad">{adviceFor(kind, device.problem)}</Status>;
     default:

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { CommandError } from "../../channel";
-import { enterFullScreen } from "../fullscreen";
+import { enterFullScreen, ESC_HAS_TO_BE_HELD } from "../fullscreen";
 import { useTick } from "../hooks";
 import type { Kit } from "../kit";
 import { Heading, Sheet } from "../parts";
@@ -47,7 +47,9 @@ export function Ready({ kit, session, steps, onFullScreen, onBack }: Props) {
       <Appointment kit={kit} session={session} />
       <p class="lead">When you choose “Start interview”:</p>
       <ul>
-        {document.fullscreenEnabled && <li>The page fills your screen. You can leave that at any time with Esc.</li>}
+        {document.fullscreenEnabled && (
+          <li>The page fills your screen. To leave that, {ESC_HAS_TO_BE_HELD ? "hold down Esc" : "press Esc"}.</li>
+        )}
         <li>The first question is shown, and its clock starts at once.</li>
         <li>What you type is saved as you type.</li>
         <li>

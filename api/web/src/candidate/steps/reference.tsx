@@ -1,4 +1,4 @@
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { Problem, rest } from "../../api";
 import { useMedia } from "../hooks";
 import type { Kit } from "../kit";
@@ -45,11 +45,17 @@ export function ReferencePicture({ kit, session, steps, onDone, onBack }: Props)
   const [failures, setFailures] = useState(0);
   const isTaken = session.proctoring.reference_captured_at !== null;
   const isReady = media.camera.state === "working";
+  const goOn = useRef<HTMLButtonElement>(null);
+  const wasAskedHere = useRef(false);
+  useEffect(() => {
+    if (isTaken && wasAskedHere.current) goOn.current?.focus();
+  }, [isTaken]);
 
   const take = async () => {
     const video = preview.current?.querySelector("video");
     if (isSending || !video) return;
     setSending(true);
+    wasAskedHere.current = true;
     const found = await capture(session.session_id, video);
     setSending(false);
     setProblems(found.problems);
@@ -84,7 +90,7 @@ export function ReferencePicture({ kit, session, steps, onDone, onBack }: Props)
       </div>
       <div class="actions">
         {isTaken && (
-          <button type="button" class="primary" onClick={onDone}>
+          <button ref={goOn} type="button" class="primary" onClick={onDone}>
             Continue
           </button>
         )}
