@@ -1,8 +1,8 @@
 """Many live channels at once: `python benchmarks/channels.py --data-dir ./data [--candidates 200 --minutes 5]`.
 
-Against a running service with room for so many interviews. Each candidate has a channel, and questions that
-do not run out, answers every `--every` s (staggered) and sends a draft every 2 s. Measured is the time from the answer
-sent to its `answer_saved`. At the end each candidate's frames are held against the journal, as REST shows it.
+Against a running service with room for so many interviews. Each candidate has a channel, and questions that do not run
+out, answers every `--every` s (staggered) and sends a draft every `--draft-every` s. Measured is the time from the
+answer sent to its `answer_saved`. At the end each candidate's frames are held against the journal, as REST shows it.
 
 Exit code 1: a frame was dropped or doubled or came out of order, an answer was lost, p99 is 300 ms or more, or the
 front end took over 60 MB more than when it was idle. Sessions made here are deleted at the end.
@@ -37,11 +37,11 @@ from tests.servers import command_of, descendants  # noqa: E402
 
 API = "/api/parallel_interview"
 ANSWER = "A sentence of a usual answer, as a candidate would type it. " * 5
-DRAFT_EVERY_SECONDS = 2.0
 NEVER_SECONDS = 7_200
 MAX_QUESTIONS = 200
 START_SECONDS = 240.0
 REPLY_SECONDS = 20.0
+WARM_SECONDS = 60.0
 SETTLE_SECONDS = 5.0
 OVERTIME_SECONDS = 30.0
 """How long commands may take that were under way at the end."""
@@ -56,6 +56,7 @@ class Options:
     candidates: int
     seconds: float
     every: float
+    draft_every: float
     starts: int
     front_end: int | None
     api_key: str | None
@@ -75,6 +76,7 @@ class Figures:
     problems: list[str] = field(default_factory=list)
     start_seconds: float = 0.0
     idle_mb: float = math.nan
+    started_mb: float = math.nan
     peak_mb: float = math.nan
     after_mb: float = math.nan
     client_cpu: float = 0.0
@@ -119,12 +121,12 @@ class Candidate:
 
     async def live(self, began: float) -> None:
         """Answer and type until the time is over."""
-        share = self._number / self._options.candidates
+        share, typing = self._number / self._options.candidates, self._options.draft_every
         try:
             async with asyncio.timeout(self._options.seconds + self._options.every + OVERTIME_SECONDS):
                 await asyncio.gather(
                     self._at_intervals(began + self._options.every * share, self._options.every, self._answer),
-                    self._at_intervals(began + DRAFT_EVERY_SECONDS * (share * 7 % 1), DRAFT_EVERY_SECONDS, self._draft),
+                    self._at_intervals(began + typing * (share * 7 % 1), typing, self._draft),
                 )
         except TimeoutError:
             self._problem("the commands of the given time were not done in time")
@@ -300,6 +302,7 @@ async def measure(options: Options) -> Figures:
     async with httpx.AsyncClient(base_url=options.url, headers=headers, timeout=30) as http:
         for _ in range(20):
             (await http.get(f"{API}/sessions")).raise_for_status()
+        warm = await warm_actors(http)
         watching = reporting = None
         if pid is not None:
             figures.idle_mb = resident_mb(pid)
@@ -307,7 +310,8 @@ async def measure(options: Options) -> Figures:
         candidates = [Candidate(options, http, figures, number) for number in range(options.candidates)]
         try:
             started = await start_all(options, candidates, figures)
-            await asyncio.sleep(SETTLE_SECONDS)
+            await wait_warm(http, warm)
+            figures.started_mb = resident_mb(pid) if pid is not None else math.nan
             cpu, began = time.process_time(), time.monotonic()
             reporting = asyncio.create_task(say_how_it_goes(figures))
             await asyncio.gather(*(candidate.live(began) for candidate in started))
@@ -323,6 +327,19 @@ async def measure(options: Options) -> Figures:
             await asyncio.sleep(SETTLE_SECONDS)
             figures.after_mb = resident_mb(pid)
     return figures
+
+
+async def warm_actors(http: httpx.AsyncClient) -> int:
+    response = await http.get(f"{API}/stats")
+    return response.json()["stats"]["warm_actors"] if response.is_success else 0
+
+
+async def wait_warm(http: httpx.AsyncClient, wanted: int) -> None:
+    """Until the pool is as it was, so that no actor is starting on the same cores; a full cluster has no room."""
+    give_up = time.monotonic() + WARM_SECONDS
+    while time.monotonic() < give_up and await warm_actors(http) < wanted:
+        await asyncio.sleep(2)
+    await asyncio.sleep(SETTLE_SECONDS)
 
 
 async def start_all(options: Options, candidates: list[Candidate], figures: Figures) -> list[Candidate]:
@@ -396,13 +413,14 @@ def report(options: Options, figures: Figures) -> bool:
         ("answer to answer_saved, p95", f"{percentile(times, 0.95):.1f} ms", None),
         ("answer to answer_saved, p99", f"{percentile(times, 0.99):.1f} ms", percentile(times, 0.99) < P99_MS),
         ("answer to answer_saved, max", f"{max(times, default=math.nan):.1f} ms", None),
-        ("drafts", str(len(figures.drafts)), None),
+        (f"drafts, one every {options.draft_every:g} s each", str(len(figures.drafts)), None),
         ("draft to draft_saved, p50", f"{percentile(figures.drafts, 0.5):.1f} ms", None),
         ("draft to draft_saved, p99", f"{percentile(figures.drafts, 0.99):.1f} ms", None),
         ("answer_saved frames dropped", str(count["dropped"]), count["dropped"] == 0),
         ("answer_saved frames doubled", str(count["doubled"]), count["doubled"] == 0),
         ("other problems", str(len(figures.problems)), not figures.problems),
         ("front end, idle", f"{figures.idle_mb:.1f} MB", None),
+        ("front end, all connected and started", f"{figures.started_mb:.1f} MB", None),
         ("front end, peak", f"{figures.peak_mb:.1f} MB", None),
         ("front end, peak above idle", f"{grown:.1f} MB", None if math.isnan(grown) else grown <= MEMORY_MB),
         ("front end, after", f"{figures.after_mb:.1f} MB", None),
@@ -426,11 +444,12 @@ def parse() -> Options:
     parser.add_argument("--candidates", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two answers of a candidate")
+    parser.add_argument("--draft-every", type=float, default=2.0, help="seconds between two drafts of a candidate")
     parser.add_argument("--starts", type=int, default=3, help="interviews that are started at the same time")
     parser.add_argument("--api-key", default=os.environ.get("INTERVIEW_API_KEY"))
     given = parser.parse_args()
-    if not (0 < given.candidates <= 1000 and 0 < given.minutes <= 30 and given.every >= 1):
-        parser.error("at most 1000 candidates and 30 minutes, and at least a second between answers")
+    if not (0 < given.candidates <= 1000 and 0 < given.minutes <= 30 and min(given.every, given.draft_every) >= 1):
+        parser.error("at most 1000 candidates and 30 minutes, and at least a second between answers or drafts")
     note: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         note = json.loads((given.data_dir / "serve.json").read_text())
@@ -440,7 +459,8 @@ def parse() -> Options:
         pid = next((one for one in descendants(note["pid"]) if command_of(one).endswith("-m api")), None)
     if pid is None:
         print("the front end's pid is not known: its memory is not measured", file=sys.stderr)
-    return Options(url, given.candidates, given.minutes * 60, given.every, given.starts, pid, given.api_key)
+    seconds, every, draft_every = given.minutes * 60, given.every, given.draft_every
+    return Options(url, given.candidates, seconds, every, draft_every, given.starts, pid, given.api_key)
 
 
 def main() -> int:

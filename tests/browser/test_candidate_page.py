@@ -114,7 +114,7 @@ async def test_what_dies_while_they_type(world: World, desk: Desk, candidate: Ca
     await page.write(" dies,")
     await page.saved()
     await until(lambda: credited(candidate, "crash"), 10, "the crash to be credited")
-    await clock_is_right(page, await candidate.session())
+    await clock_is_right(page, candidate)
 
     os.kill(front_end(world), signal.SIGKILL)
     await page.write(" the front end dies,")
@@ -123,7 +123,7 @@ async def test_what_dies_while_they_type(world: World, desk: Desk, candidate: Ca
     await expect(page.page.get_by_role("alert").filter(has_text="Connection lost")).to_have_count(0, timeout=30_000)
     await page.saved()
     await until(lambda: credited(candidate, "network"), 10, "the time without a front end to be credited")
-    await clock_is_right(page, await candidate.session())
+    await clock_is_right(page, candidate)
 
     before = await candidate.session()
     desk.cable.cut()
@@ -135,7 +135,7 @@ async def test_what_dies_while_they_type(world: World, desk: Desk, candidate: Ca
     await expect(page.page.get_by_role("alert").filter(has_text="Connection lost")).to_have_count(0, timeout=30_000)
     await page.saved()
     session = await candidate.session()
-    await clock_is_right(page, session)
+    await clock_is_right(page, candidate)
     assert session["status_detail"] == "question_open"
     given = session["clock"]["credited_seconds"] - before["clock"]["credited_seconds"]
     assert 8 <= given <= 16, f"{given} s were given back for 10 s without network"
@@ -310,7 +310,7 @@ async def test_staff_see_it_live(desks: list[Desk], candidate: Candidate, axe: P
     await staff.page.get_by_role("dialog").get_by_label(re.compile("[Rr]eason")).fill("A fire drill")
     await staff.page.keyboard.press("Enter")
     await until(lambda: longer(candidate, left + 60), 10, "two minutes more")
-    await clock_is_right(page, await candidate.session())
+    await clock_is_right(page, candidate)
     await page.write("mine")
     await page.press("Submit answer")
     await expect(staff.page.get_by_text("Question 1?").first).to_be_visible()

@@ -6,7 +6,7 @@ import { standstill } from "./machine";
 import { lossPhase, markPassed, minutesAndSeconds, remainingMs, URGENT_MS } from "./time";
 import type { Question } from "./types";
 
-const EVERY_MS = 250;
+const EVERY_MS = 100;
 
 interface Props {
   now: Interview;

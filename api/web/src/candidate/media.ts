@@ -18,6 +18,7 @@ export interface Wanted {
   microphone: boolean;
 }
 
+const FIRST_FRAME_MS = 3_000;
 const KINDS = ["camera", "microphone"] as const;
 const TRACK = { camera: "video", microphone: "audio" } as const;
 const SOURCE = { camera: "videoinput", microphone: "audioinput" } as const;
@@ -195,8 +196,18 @@ function problemOf(error: unknown): DeviceProblem {
   return names[error instanceof Error ? error.name : ""] ?? "other";
 }
 
+/** Until there is something to be seen, for a while at most: a preview that has just appeared is empty. */
+function firstFrame(video: HTMLVideoElement): Promise<void> {
+  if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) return Promise.resolve();
+  return new Promise((resolve) => {
+    video.addEventListener("loadeddata", () => resolve(), { once: true });
+    setTimeout(resolve, FIRST_FRAME_MS);
+  });
+}
+
 /** A picture of what a video element shows, as JPEG; null while it shows nothing. */
 export async function pictureOf(video: HTMLVideoElement, maxWidth: number, quality: number): Promise<Blob | null> {
+  await firstFrame(video);
   const { videoWidth, videoHeight } = video;
   if (videoWidth === 0 || videoHeight === 0) return null;
   const scale = Math.min(1, maxWidth / Math.max(videoWidth, videoHeight));
