@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
+from actors.buckets import Buckets
 from actors.clock import wall_ms
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.interview.commands import Caller, Command, NoteConnected, NoteDisconnected
@@ -26,6 +28,7 @@ from orchestrator.session import Reply
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Each = Callable[[Callable[[str], Awaitable[object]], Iterable[str]], Awaitable[None]]
 
 CHANNEL = Caller("channel", "system")
 FRONT_END = "front-end-"
@@ -38,6 +41,8 @@ HEARTBEAT_SECONDS, ANSWER_SECONDS = 3.0, 6.0
 SILENCE_MS = round((HEARTBEAT_SECONDS + ANSWER_SECONDS) * 1000)
 LIVELY_MS = 5_000
 """A connection from which something came so recently was alive when a newer one took its place."""
+OPENED_AT_ONCE, OPENED_A_SECOND = 60.0, 2.0
+"""Channels of a session, observers included."""
 NOTE_SECONDS = 60.0
 """For how long it is tried to have the end of a connection noted."""
 CLOSE_SECONDS = 2.0
@@ -58,9 +63,11 @@ class Sessions(Protocol):
 class Connection:
     """One candidate's live channel. `replaced` is called when a newer one takes its place here."""
 
-    def __init__(self, session_id: str, name: str, replaced: Callable[[], None]) -> None:
+    def __init__(self, session_id: str, name: str, page: str | None, replaced: Callable[[], None]) -> None:
         self.session_id = session_id
         self.name = name
+        self.page = page
+        """What the client calls itself, if it does: the same one may come back before it was noticed to be gone."""
         self.noted = asyncio.Event()
         """Set once its end is in the journal, or cannot be."""
         self._replaced = replaced
@@ -81,10 +88,12 @@ class Connection:
         """It has given no answer to pings."""
         self.end("no_heartbeat", self.silent_since)
 
-    def give_way(self) -> None:
+    def give_way(self, to: Connection | None = None) -> None:
         """A newer one has taken its place: it was still there, or had not been noticed to be gone."""
         if self._pings and wall_ms() - self._heard_at > LIVELY_MS:
             self.lost_sign()
+        elif to is not None and self.page is not None and self.page == to.page:
+            self.end("replaced")
         else:
             self.end("duplicate_identity")
         self._replaced()
@@ -93,6 +102,10 @@ class Connection:
     def silent_since(self) -> int:
         """Since when nothing was heard of it (ms); no earlier than pings would have found out."""
         return max(self._heard_at, wall_ms() - SILENCE_MS)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.done()
 
     async def ended(self) -> tuple[str, int]:
         return await asyncio.shield(self._ended)
@@ -105,14 +118,19 @@ class Channels:
         self.front_end = FRONT_END + secrets.token_hex(6)
         self._sessions = sessions
         self._here: dict[str, Connection] = {}
+        self._admitted = Buckets(OPENED_AT_ONCE, OPENED_A_SECOND)
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive: asyncio.Task[None] | None = None
 
-    def open(self, session_id: str, replaced: Callable[[], None]) -> Connection:
+    def admit(self, session_id: str) -> None:
+        """Raises TooManyRequests if channels of a session are opened faster than anybody needs."""
+        self._admitted.take(session_id)
+
+    def open(self, session_id: str, replaced: Callable[[], None], page: str | None = None) -> Connection:
         """A candidate has connected; what becomes of it is noted in the background."""
         if self._alive is None:
             self._alive = asyncio.get_running_loop().create_task(self._stay_alive())
-        connection = Connection(session_id, f"{self.front_end}:{secrets.token_hex(6)}", replaced)
+        connection = Connection(session_id, f"{self.front_end}:{secrets.token_hex(6)}", page, replaced)
         older = self._here.get(session_id)
         self._here[session_id] = connection
         task = asyncio.get_running_loop().create_task(self._note(connection, older))
@@ -147,11 +165,17 @@ class Channels:
     async def _note_opened(self, connection: Connection, older: Connection | None) -> None:
         """First what became of the one before: a clock that should have stood still is put right by the return."""
         if older is not None:
-            older.give_way()
+            older.give_way(connection)
             await older.noted.wait()
         for lost in await _until_done(connection, lambda: self._of_dead_front_ends(connection)) or ():
             await self._send(connection, lost)
-        await self._send(connection, NoteConnected(connection.name, "channel"))
+        opened = NoteConnected(connection.name, "channel")
+        await _until_done(connection, lambda: self._note_if_there(connection, opened))
+
+    async def _note_if_there(self, connection: Connection, opened: NoteConnected) -> None:
+        """One that has ended meanwhile is not entered any more: it would take the place of a newer one elsewhere."""
+        if not connection.has_ended:
+            await self._sessions.send(connection.session_id, opened, CHANNEL)
 
     async def _of_dead_front_ends(self, connection: Connection) -> list[NoteDisconnected]:
         state = await self._sessions.read(connection.session_id)
@@ -205,24 +229,23 @@ async def _until_done(connection: Connection, work: Callable[[], Awaitable[T]]) 
         pause = min(2 * pause, 2.0)
 
 
-async def note_dead_front_ends(sessions: Sessions, front_ends: dict[str, int], limit: int) -> None:
+async def note_dead_front_ends(sessions: Sessions, front_ends: dict[str, int], limit: int, each: Each) -> None:
     """Note as lost what front ends held that are gone, with when each was last alive (ms).
 
-    One that holds nothing any more is forgotten an hour later; until then whoever comes back may ask for it.
+    One that holds nothing any more is forgotten an hour later; until then whoever comes back may ask for it. `each`
+    does something for each session, some at a time, whatever becomes of the others.
     """
     for front_end, alive_at in front_ends.items():
         gone_for = wall_ms() - alive_at
         if gone_for < 2 * GONE_MS:
             continue
         held = await sessions.store.held_by_front_end(front_end, limit)
-        for session_id in held:
-            with contextlib.suppress(NotFound):
-                await _note_held(sessions, session_id, front_end, alive_at)
+        await each(functools.partial(_note_held, sessions, front_end, alive_at), held)
         if not held and gone_for > FORGET_MS:
             await sessions.store.forget_alive(front_end)
 
 
-async def _note_held(sessions: Sessions, session_id: str, front_end: str, alive_at: int) -> None:
+async def _note_held(sessions: Sessions, front_end: str, alive_at: int, session_id: str) -> None:
     state = await sessions.read(session_id)
     for source, name in state.presence.here:
         if source == "channel" and name.split(":")[0] == front_end:

@@ -184,7 +184,7 @@ class Housekeeper:
         from actors.channels import FRONT_END, note_dead_front_ends
 
         front_ends = await (await self._opened()).proofs_of_life(FRONT_END)
-        await note_dead_front_ends(await self._clients(), front_ends, BATCH)
+        await note_dead_front_ends(await self._clients(), front_ends, BATCH, _each)
 
     async def _rooms(self) -> RoomKeeper:
         if self._keeper is None:

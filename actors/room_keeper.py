@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
 
+from actors.channels import Each
 from actors.client import InterviewClient
 from actors.clock import wall_ms
 from actors.rooms import LIVEKIT
@@ -42,9 +42,6 @@ FULL_LOOK_EVERY = 6
 def _some(session_ids: list[str]) -> list[str]:
     """A batch of them, not always the same: some may fail for long."""
     return random.sample(session_ids, min(BATCH, len(session_ids)))
-
-
-Each = Callable[[Callable[[str], Awaitable[object]], Iterable[str]], Awaitable[None]]
 
 
 class RoomKeeper:

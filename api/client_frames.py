@@ -23,6 +23,8 @@ class _Frame(Body):
 class AuthFrame(_Frame):
     type: Literal["auth"]
     token: Annotated[str, Field(max_length=8_192)]
+    page: CommandId | None = None
+    """What this client calls itself, so that its own return is not taken for a second device."""
 
 
 class PingFrame(_Frame):

@@ -44,7 +44,7 @@ TAKEN_FOR_LOST = 4408
 
 FRAMES_AT_ONCE, FRAMES_A_SECOND = 40.0, 10.0
 MAX_BAD_FRAMES = 20
-"""In a row."""
+"""More than good ones."""
 MAX_COMMANDS = 32
 """That wait for their turn."""
 SEND_SECONDS = 5.0
@@ -53,6 +53,8 @@ LOOK_AGAIN_SECONDS = 10.0
 RETRY_SECONDS = 0.5
 TIMER_SECONDS = 0.05
 """How long after a timer of the session something should be in the journal."""
+MISSED_AT_ONCE = 200
+"""Entries that are read at a time for a client that comes back."""
 REASON_BYTES = 123
 """What a close frame has room for."""
 
@@ -74,6 +76,7 @@ class Reader:
     caller: Caller
     generation: int | None
     observes: bool
+    page: str | None = None
 
 
 class LiveChannel:
@@ -111,7 +114,7 @@ class LiveChannel:
     async def run(self, first: str | None = None) -> None:
         """Serve it until it ends. `first`: a frame that has come in already."""
         if not self._reader.observes and self._state.status != "completed":
-            self._connection = self._channels.open(self._session_id, self._replaced.set)
+            self._connection = self._channels.open(self._session_id, self._replaced.set, self._reader.page)
         with self._follower:
             work = (self._read(first), self._work(), self._follow(), self._until_replaced())
             tasks = [asyncio.create_task(part) for part in work]
@@ -175,7 +178,7 @@ class LiveChannel:
                 raise TooManyRequests("Too many commands wait to be run; wait for their answers.", retry_after=1)
             else:
                 self._commands.put_nowait(received)
-            self._bad = 0
+            self._bad = max(0, self._bad - 1)
         except OrchestratorError as error:
             self._bad += 1
             await self._send(self._refusal(error, received))
@@ -224,7 +227,8 @@ class LiveChannel:
     # Following
 
     async def _follow(self) -> None:
-        await self._send(self._maker.state(self._state, wall_ms()))
+        draft = None if self._reader.observes else await self._draft()
+        await self._send(self._maker.state(self._state, wall_ms()) | {"draft": draft})
         self._greeted.set()
         await self._send_missed()
         self._caught_up.set()
@@ -240,14 +244,24 @@ class LiveChannel:
                 raise Ended(COMPLETED, "the interview is completed")
             await self._follower.wait(self._seconds_to_next_timer())
 
+    async def _draft(self) -> dict[str, Any] | None:
+        """What is kept of the open question's answer: another device, or this one before, may have sent it."""
+        kept = await self._client.store.draft_of(self._session_id) if self._state.open is not None else None
+        if kept is None or self._state.open is None or kept.question_index != self._state.open.index:
+            return None
+        return {"question_index": kept.question_index, "text": kept.text, "revision": kept.revision}
+
     async def _send_missed(self) -> None:
         """What came after the event that the client has seen last, up to where the state stands."""
         if self._after is None or self._after >= self._state.seq:
             return
-        for entry in await self._client.store.entries_beyond(self._session_id, self._after, 0):
-            if entry.seq > self._state.seq:
-                break
-            await self._tell(entry, self._after)
+        after = self._after
+        while after < self._state.seq:
+            entries = await self._client.store.entries_beyond(self._session_id, after, MISSED_AT_ONCE)
+            for entry in entries:
+                if entry.seq <= self._state.seq:
+                    await self._tell(entry, after)
+            after = entries[-1].last_seq if entries else self._state.seq
 
     async def _pump(self) -> None:
         """Send what the journal has got since it was read last."""
@@ -260,6 +274,8 @@ class LiveChannel:
                 self._follower.seq = self._state.seq
                 await self._tell(entry)
                 self._look_for_an_end(entry)
+            if self._connection is not None and self._connection.name in self._state.presence.gone:
+                raise Ended(RECONNECT, "taken for lost")  # under this name it would not be noticed to be lost again
             if self._state.status == "completed":
                 self._follower.wake()  # whoever was the first to see it
 

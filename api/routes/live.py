@@ -16,6 +16,8 @@ from orchestrator.errors import Forbidden, InvalidInput, NotFound, Retryable, Un
 router = APIRouter()
 
 AUTH_SECONDS = 10.0
+NO_TOKEN_IN_TIME = "no token came in time"
+"""Clients know it: on a slow network the token may come in time when they try again."""
 OPEN_SECONDS = 0.2
 """While no key is set nobody has to say who they are, but a client that means to does so at once."""
 MAX_SEQ = 2**53
@@ -44,7 +46,8 @@ def _is_from_here(socket: WebSocket) -> bool:
         return True
     public = urlsplit(socket.app.state.settings.public_url)
     try:
-        return urlsplit(origin).netloc in (socket.headers.get("host"), public.netloc)
+        netloc = urlsplit(origin).netloc
+        return netloc != "" and netloc in (socket.headers.get("host"), public.netloc)
     except ValueError:
         return False
 
@@ -54,7 +57,7 @@ async def _let_in(socket: WebSocket) -> tuple[LiveChannel, str | None]:
     app = socket.app
     try:
         session_id, role, after = _asked(socket)
-        credential, first = await _credential(socket, role)
+        credential, page, first = await _credential(socket, role)
         caller = caller_by(socket, credential)
         observes = role == "observer"
         if observes and caller.role != "staff":
@@ -62,6 +65,7 @@ async def _let_in(socket: WebSocket) -> tuple[LiveChannel, str | None]:
         if role == "candidate" and caller.role != "candidate":
             raise Unauthorized("Give the candidate's token.")
         await require_participant(socket, caller, session_id)
+        app.state.channels.admit(session_id)
         state = await app.state.client.read(session_id)
     except InvalidInput as error:
         raise Ended(BAD_FRAME, error.detail) from None
@@ -72,7 +76,7 @@ async def _let_in(socket: WebSocket) -> tuple[LiveChannel, str | None]:
     except Retryable as error:
         raise Ended(RECONNECT, error.code) from None
     generation = socket.state.token_generation if caller.role == "candidate" else None
-    reader = Reader(caller, generation, observes)
+    reader = Reader(caller, generation, observes, page)
     return LiveChannel(socket, app.state.client, app.state.channels, state, reader, after), first
 
 
@@ -92,26 +96,29 @@ def _asked(socket: WebSocket) -> tuple[str, str, int | None]:
     return session_id, role, None if after is None else int(after)
 
 
-async def _credential(socket: WebSocket, role: str) -> tuple[str | None, str | None]:
-    """The key or token, and the first frame if it was not that. Raises Ended or Unauthorized."""
+async def _credential(socket: WebSocket, role: str) -> tuple[str | None, str | None, str | None]:
+    """The key or token, what the client calls itself, and the first frame if it was not that.
+
+    Raises Ended or Unauthorized.
+    """
     given = socket.query_params.get("token") or presented(socket)
     if given is not None:
-        return given, None
+        return given, None, None
     open_to_all = socket.app.state.settings.api_key is None and role != "candidate"
     try:
         async with asyncio.timeout(OPEN_SECONDS if open_to_all else AUTH_SECONDS):
             text = await socket.receive_text()
     except TimeoutError:
         if open_to_all:
-            return None, None
-        raise Unauthorized("No token came.") from None
+            return None, None, None
+        raise Unauthorized(NO_TOKEN_IN_TIME) from None
     except WebSocketDisconnect as gone:
         raise Ended(gone.code, by_peer=True) from None
     except KeyError:
         raise Ended(BAD_FRAME, "frames are text") from None
     frame = Received(text).frame
     if isinstance(frame, AuthFrame):
-        return frame.token, None
+        return frame.token, frame.page, None
     if open_to_all:
-        return None, text
+        return None, None, text
     raise Unauthorized("The first frame must be auth, with a token.")

@@ -42,6 +42,11 @@ class Entry:
         return f"{self.session_id}:{self.seq}"
 
     @property
+    def last_seq(self) -> int:
+        """The seq of its last event."""
+        return self.seq + len(self.content()["events"]) - 1 if not self.erased else self.seq
+
+    @property
     def erased(self) -> bool:
         return self.body == ""
 

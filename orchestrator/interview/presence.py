@@ -89,7 +89,7 @@ def disconnected(state: State, command: NoteDisconnected, now: int, draft: Draft
     if command.reason == SECOND_DEVICE:
         events.append({"type": "proctoring_event", "event": "second_device", "source": command.source})
     matters = any(e["type"] == "clock_stopped" for e in events)
-    return events if matters or presence.takes_more else []
+    return events if matters or known or presence.takes_more else []
 
 
 def still_lost(state: State, now: int) -> list[Event]:

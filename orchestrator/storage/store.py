@@ -269,6 +269,10 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
             return None, entries
         return snapshot, [e for e in entries if e.seq > snapshot.seq]
 
+    async def draft_of(self, session_id: str) -> Draft | None:
+        """The newest draft of a session."""
+        return await self._draft(session_id)
+
     async def _draft(self, session_id: str) -> Draft | None:
         async with guarded(self._timeout, writing=False):
             found = await self._db.drafts.find({"session_id": session_id}).to_list(None)

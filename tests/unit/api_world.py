@@ -69,6 +69,10 @@ class MemoryStore(MemoryEvidence):
         found = [entry for entry in self.journal.get(session_id, []) if entry.seq > after]
         return found[:limit] if limit else found
 
+    async def draft_of(self, session_id: str) -> Draft | None:
+        found = [draft for (known, _), draft in self.drafts.items() if known == session_id]
+        return found[-1] if found else None
+
     async def entries_beyond(self, session_id: str, after: int, limit: int) -> list[Entry]:
         before = [entry.seq for entry in self.journal.get(session_id, []) if entry.seq <= after]
         return await self.entries(session_id, before[-1] - 1 if before else 0, limit)

@@ -1018,15 +1018,23 @@ async def test_after_so_many_bad_frames_in_a_row_it_is_closed() -> None:
 
 @pytest.mark.parametrize("good", ["ping", "start"])
 @virtual
-async def test_a_good_frame_in_between_makes_up_for_bad_ones(good: str) -> None:
+async def test_a_good_frame_in_between_makes_up_for_a_bad_one(good: str) -> None:
     async with living() as live:
         peer = await live.join()
-        for _ in range(3):
-            for _ in range(MAX_BAD_FRAMES - 1):
-                peer.send_text("hello")
-                await settled()
+        for _ in range(2 * MAX_BAD_FRAMES):
+            peer.send_text("hello")
+            await settled(0.2)
             await peer.call(good)
         assert peer.is_open
+        for _ in range(MAX_BAD_FRAMES - 2):
+            await peer.call(good)
+            await settled(0.2)
+            for _ in range(2):
+                peer.send_text("hello")
+                await settled(0.2)
+        assert peer.is_open
+        peer.send_text("hello")
+        assert await peer.ended(1) == BAD_FRAME, "one good frame does not make up for many"
 
 
 @virtual
@@ -1191,6 +1199,17 @@ async def test_a_newer_connection_elsewhere_takes_over_from_one_that_was_taken_f
         await live.elsewhere(lost, CHANNEL)
         await live.opened_elsewhere()
         assert await peer.ended(1) == REPLACED
+
+
+@virtual
+async def test_a_connection_that_was_taken_for_lost_comes_back_under_another_name() -> None:
+    """Under its own nobody would notice that it is lost once more."""
+    async with living() as live:
+        peer = await live.begin()
+        [opened] = live.events("channel_opened")
+        lost = c.NoteDisconnected(opened["connection"], "server_shutdown", now(), 180_000, "channel")
+        await live.elsewhere(lost, CHANNEL)
+        assert await peer.ended(1) == RECONNECT
 
 
 @virtual

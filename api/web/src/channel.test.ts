@@ -10,7 +10,7 @@ class FakeSocket {
 
   onopen: (() => void) | null = null;
   onmessage: ((event: { data: string }) => void) | null = null;
-  onclose: ((event: { code: number }) => void) | null = null;
+  onclose: ((event: { code: number; reason: string }) => void) | null = null;
   sent: Frame[] = [];
   closed = false;
 
@@ -37,8 +37,8 @@ class FakeSocket {
     this.receive({ type: "state", as_of: asOf, session: {} });
   }
 
-  fail(code: number): void {
-    this.onclose?.({ code });
+  fail(code: number, reason = ""): void {
+    this.onclose?.({ code, reason });
   }
 
   /** Commands that were sent, without signs of life. */
@@ -114,7 +114,9 @@ test("the token goes in the first frame and never in the address", () => {
   connect();
   FakeSocket.last.accept();
   assert.equal(FakeSocket.last.url, "wss://interviews.test/ws/interview?session_id=s1&role=candidate");
-  assert.deepEqual(FakeSocket.last.sent[0], { type: "auth", token: "t0ken" });
+  const { page, ...auth }: Frame = FakeSocket.last.sent[0] ?? { type: "none" };
+  assert.deepEqual(auth, { type: "auth", token: "t0ken" });
+  assert.match(String(page), /^\S{8,64}$/);
   assert.deepEqual(statuses, ["connecting", "open"]);
 });
 
@@ -265,6 +267,15 @@ for (const code of [1000, 4401, 4404, 4409]) {
     assert.equal(FakeSocket.all.length, 1);
   });
 }
+
+test("a token that did not reach the server in time is sent again", () => {
+  connect();
+  FakeSocket.last.onopen?.();
+  FakeSocket.last.fail(4401, "no token came in time");
+  elapse(250);
+  FakeSocket.last.accept();
+  assert.deepEqual(statuses, ["connecting", "lost", "open"]);
+});
 
 for (const code of [1008, 4400]) {
   test(`after ${code} it waits for 5 s`, () => {

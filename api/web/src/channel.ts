@@ -35,6 +35,8 @@ interface Command {
 }
 
 const FINAL_CODES = new Set([1000, 4401, 4404, 4409]);
+/** The reason of a 4401 on a slow network: the token did not reach the server, and may the next time. */
+const NO_TOKEN_IN_TIME = "no token came in time";
 /** Says, should it still arrive, that this socket was not left but taken for lost. */
 const LOST_CODE = 4408;
 const OUR_FAULT_CODES = new Set([1008, 4400]);
@@ -57,6 +59,8 @@ const STABLE_MS = 5_000;
  */
 export class Channel {
   readonly clock = new ServerClock();
+  /** So that our own return is not taken for a second device. */
+  private readonly page = uuid();
   rtt: number | null = null;
 
   private state: ChannelStatus = "connecting";
@@ -120,10 +124,10 @@ export class Channel {
       this.socket = socket;
       socket.onopen = () => {
         // Without a token the service may be open to all; if it is not, it says so with 4401.
-        if (token !== undefined) socket.send(JSON.stringify({ type: "auth", token }));
+        if (token !== undefined) socket.send(JSON.stringify({ type: "auth", token, page: this.page }));
       };
       socket.onmessage = (event) => this.receive(event.data);
-      socket.onclose = (event) => this.onClose(event.code);
+      socket.onclose = (event) => this.onClose(event.code, event.reason);
     } catch {
       this.lose();
     }
@@ -140,8 +144,9 @@ export class Channel {
     return address.href;
   }
 
-  private onClose(code: number): void {
-    if (FINAL_CODES.has(code)) this.finish(code);
+  private onClose(code: number, reason: string): void {
+    const isTooSlow = reason === NO_TOKEN_IN_TIME && this.options.token !== undefined;
+    if (FINAL_CODES.has(code) && !isTooSlow) this.finish(code);
     else this.lose(OUR_FAULT_CODES.has(code) ? LONGEST_WAIT_MS : 0);
   }
 

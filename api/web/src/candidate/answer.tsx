@@ -9,7 +9,7 @@ import type { Kit } from "./kit";
 import type { Language } from "./languages";
 import { isLanguage, LANGUAGES, rememberedLanguage, rememberLanguage } from "./languages";
 import { Confirm } from "./parts";
-import type { Question } from "./types";
+import type { Question, ServerDraft } from "./types";
 
 /** What the countdown and the end button have the answer do. */
 export interface AnswerHandle {
@@ -22,6 +22,7 @@ const CODE_HINT = `Tab indents; press Esc, then Tab to leave the editor. ${TEXT_
 interface Props {
   kit: Kit;
   question: Question;
+  known: ServerDraft | null;
   isLast: boolean;
   isTimeUp: boolean;
   isLost: boolean;
@@ -31,8 +32,8 @@ interface Props {
   onSave(state: SaveState): void;
 }
 
-export function Answer({ kit, question, isLast, isTimeUp, isLost, isStill, isClosed, handle, onSave }: Props) {
-  const draft = useDraft(kit, question, onSave);
+export function Answer({ kit, question, known, isLast, isTimeUp, isLost, isStill, isClosed, handle, onSave }: Props) {
+  const draft = useDraft(kit, question, known, onSave);
   const [text, setText] = useState(draft.text);
   const [language, setLanguage] = useState(() => initialLanguage(kit, draft));
   const [isSending, setSending] = useState(false);
@@ -120,13 +121,19 @@ export function Answer({ kit, question, isLast, isTimeUp, isLost, isStill, isClo
   );
 }
 
-function useDraft(kit: Kit, question: Question, onSave: (state: SaveState) => void): Draft {
+function useDraft(
+  kit: Kit,
+  question: Question,
+  known: ServerDraft | null,
+  onSave: (state: SaveState) => void,
+): Draft {
   const draft = useMemo(
     () =>
       new Draft({
         sessionId: kit.config.session_id,
         index: question.index,
         store: kit.store,
+        known,
         send: (body) => kit.channel.send("draft", body),
         onState: onSave,
       }),

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test, { mock } from "node:test";
 import { Draft, forgetDrafts, isTooLong, MAX_BYTES, readDraft, wellFormed } from "./drafts";
-import type { Store } from "./types";
+import type { ServerDraft, Store } from "./types";
 
 function memory(): Store {
   const items = new Map<string, string>();
@@ -19,7 +19,7 @@ function memory(): Store {
 type Reply = { saved: boolean; revision: number };
 
 /** A draft whose server answers as it is told; by default everything is saved. */
-function desk(options: { store?: Store | null; answer?: (sent: { revision: number }) => Promise<Reply> } = {}) {
+function desk(options: { store?: Store | null; known?: ServerDraft | null; answer?: (sent: { revision: number }) => Promise<Reply> } = {}) {
   const sent: { draft: string; revision: number }[] = [];
   const states: string[] = [];
   const answer = options.answer ?? (async ({ revision }) => ({ saved: true, revision }));
@@ -28,6 +28,7 @@ function desk(options: { store?: Store | null; answer?: (sent: { revision: numbe
     sessionId: "s",
     index: 1,
     store,
+    known: options.known,
     send: (body) => {
       sent.push({ draft: body.draft, revision: body.revision });
       return answer(body);
@@ -35,6 +36,26 @@ function desk(options: { store?: Store | null; answer?: (sent: { revision: numbe
     onState: (state) => states.push(state),
   });
   return { draft, sent, states, store };
+}
+
+const known = (revision: number, question_index = 1) => ({ question_index, text: "from the server", revision });
+
+for (const [what, server, text, revision] of [
+  ["further", known(8), "from the server", 8],
+  ["as far", known(7), "from here", 7],
+  ["behind", known(6), "from here", 7],
+  ["of another question", known(8, 0), "from here", 7],
+  ["nowhere", null, "from here", 7],
+] as const) {
+  test(`it starts from what is further: the server is ${what}`, () => {
+    const store = memory();
+    store.setItem("interview-draft:s:1", JSON.stringify({ text: "from here", revision: 7, language: "" }));
+    const { draft, sent } = desk({ store, known: server });
+    assert.equal(draft.text, text);
+    draft.edit("more");
+    draft.flush();
+    assert.deepEqual(sent, [{ draft: "more", revision: revision + 1 }]);
+  });
 }
 
 const settled = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -53,10 +74,10 @@ test("a draft goes out when typing pauses, and says that it is saved", async (t)
   assert.deepEqual(states, ["saving", "saved"]);
 });
 
-test("who types without a pause is saved every two seconds", (t) => {
+test("who types without a pause is saved every five seconds", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const { draft, sent } = desk();
-  for (let i = 0; i < 45; i++) {
+  for (let i = 0; i < 105; i++) {
     draft.edit("x".repeat(i + 1));
     t.mock.timers.tick(100);
   }

@@ -1,6 +1,6 @@
 // The text of a question that is being answered: on the device with each keystroke, on the server a little later.
 
-import type { Store } from "./types";
+import type { ServerDraft, Store } from "./types";
 
 /** `local`: the server does not have it, the device does. `unsaved`: neither has it. */
 export type SaveState = "empty" | "saved" | "saving" | "local" | "unsaved" | "too_long";
@@ -8,7 +8,8 @@ export type SaveState = "empty" | "saved" | "saving" | "local" | "unsaved" | "to
 /** What the server takes: 64 KB of UTF-8. */
 export const MAX_BYTES = 65_536;
 const PAUSE_MS = 400;
-const AT_LEAST_EVERY_MS = 2_000;
+const AT_LEAST_EVERY_MS = 5_000;
+const AGAIN_MS = 3_000;
 
 export interface Kept {
   text: string;
@@ -21,6 +22,7 @@ export interface DraftOptions {
   sessionId: string;
   index: number;
   store: Store | null;
+  known?: ServerDraft | null;
   send(draft: { question_index: number; draft: string; revision: number }): Promise<{ [key: string]: unknown }>;
   onState(state: SaveState): void;
 }
@@ -39,8 +41,10 @@ export class Draft {
 
   constructor(private readonly options: DraftOptions) {
     const kept = readDraft(options.store, options.sessionId, options.index);
-    if (kept === null) return;
-    ({ text: this.text, language: this.language, revision: this.revision } = kept);
+    if (kept !== null) ({ text: this.text, language: this.language, revision: this.revision } = kept);
+    const known = options.known?.question_index === options.index ? options.known : null;
+    // What was written elsewhere, or here before this device forgot it, is further than what it has.
+    if (known !== null && known.revision > this.revision) ({ text: this.text, revision: this.revision } = known);
   }
 
   /** After a reload, nobody knows whether the server has what the device has. */
@@ -107,6 +111,7 @@ export class Draft {
   private refused(error: { code?: string }): void {
     this.sentText = null;
     this.become(error.code === "too_large" ? "too_long" : this.isKept ? "local" : "unsaved");
+    if (error.code === "internal_error" && !this.isClosed) this.latestTimer ??= setTimeout(() => this.flush(), AGAIN_MS);
   }
 
   private keep(): void {

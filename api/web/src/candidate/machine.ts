@@ -2,7 +2,7 @@
 
 import type { Loss } from "./time";
 import { inWords } from "./time";
-import type { Question, Session } from "./types";
+import type { Question, ServerDraft, Session } from "./types";
 
 /** The part of a frame that is read here. */
 export interface FrameLike {
@@ -24,6 +24,8 @@ export interface Interview {
   /** The question whose answer is saved, until the next one opens: it stays on the screen, read-only. */
   closedIndex: number | null;
   creditLeftMs: number;
+  /** What the server had of the open question's answer when it was asked last. */
+  draft: ServerDraft | null;
   /** Events up to this one are in what a `state` frame said. */
   asOf: number;
   loss: Loss | null;
@@ -43,6 +45,7 @@ export const START: Interview = {
   question: null,
   closedIndex: null,
   creditLeftMs: 0,
+  draft: null,
   asOf: 0,
   loss: null,
   closedCode: null,
@@ -77,6 +80,7 @@ function onState(now: Interview, frame: FrameLike): Interview {
     ...next,
     asOf: Math.max(now.asOf, frame.as_of ?? frame.seq ?? 0),
     creditLeftMs: milliseconds(frame.network_credit_left_seconds, now.creditLeftMs),
+    draft: frame.draft === undefined ? now.draft : frame.draft,
     loss: null,
     closedCode: null,
     notice: now.loss && now.session ? backAgain(now, 0) : now.notice,

@@ -64,6 +64,7 @@ export function QuestionRoom(props: Props) {
           key={`answer-${index}`}
           kit={kit}
           question={question}
+          known={now.draft}
           isLast={index + 1 >= session.max_questions}
           isTimeUp={overIndex === index}
           isLost={now.loss !== null}

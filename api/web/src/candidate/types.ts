@@ -18,6 +18,13 @@ export interface SavedAnswer {
   source: "submitted" | "draft" | "timeout";
 }
 
+/** What the server keeps of an answer that is being written. */
+export interface ServerDraft {
+  question_index: number;
+  text: string;
+  revision: number;
+}
+
 export interface LiveKit {
   mode: "live" | "fallback";
   url: string | null;
