@@ -114,7 +114,7 @@ test("the token goes in the first frame and never in the address", () => {
   connect();
   FakeSocket.last.accept();
   assert.equal(FakeSocket.last.url, "wss://interviews.test/ws/interview?session_id=s1&role=candidate");
-  const { page, ...auth }: Frame = FakeSocket.last.sent[0] ?? { type: "none" };
+  const { page, ...auth } = FakeSocket.last.sent[0] as Frame;
   assert.deepEqual(auth, { type: "auth", token: "t0ken" });
   assert.match(String(page), /^\S{8,64}$/);
   assert.deepEqual(statuses, ["connecting", "open"]);
