@@ -235,9 +235,7 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=die_with_parent,
                 pass_fds=() if socket_fd is None else (socket_fd,),
-                env=os.environ
-                | self.environment
-                | ({} if socket_fd is None else {"INTERVIEW_SOCKET_FD": str(socket_fd)}),
+                env=os.environ | self.environment | ({} if socket_fd is None else _front_end_environment(socket_fd)),
             )
         finally:
             if log is not None:
@@ -321,6 +319,12 @@ class Supervisor:
             self.listener.close()
         if self.ray is not None or self.database is not None:
             self._note.unlink(missing_ok=True)
+
+
+def _front_end_environment(socket_fd: int) -> dict[str, str]:
+    """The many threads (Ray's, the database driver's) would have a heap each, which would grow for days."""
+    heap = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
+    return {name: os.environ.get(name, value) for name, value in heap.items()} | {"INTERVIEW_SOCKET_FD": str(socket_fd)}
 
 
 def _ray_command(port: int, dashboard: int, temp: Path, settings: Settings) -> list[str]:
