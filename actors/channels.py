@@ -34,6 +34,7 @@ CHANNEL = Caller("channel", "system")
 FRONT_END = "front-end-"
 """What names of front ends begin with among those who give proofs of life."""
 ALIVE_SECONDS = 1.0
+LOOK_SECONDS = 0.25
 GONE_MS = 2_500
 """A front end that has given no proof of life for so long is gone."""
 HEARTBEAT_SECONDS, ANSWER_SECONDS = 3.0, 6.0
@@ -184,10 +185,23 @@ class Channels:
             front_end = name.split(":")[0]
             if source != "channel" or front_end == self.front_end:
                 continue
-            alive_at = await self._sessions.store.last_alive(front_end)
-            if alive_at is not None and wall_ms() - alive_at > GONE_MS:
-                found.append(NoteDisconnected(name, "server_shutdown", alive_at, self._credit_ms, "channel"))
+            died_at = await self._died_at(front_end)
+            if died_at is not None:
+                found.append(NoteDisconnected(name, "server_shutdown", died_at, self._credit_ms, "channel"))
         return found
+
+    async def _died_at(self, front_end: str) -> int | None:
+        """When a front end gave its last proof of life (ms); None if it lives. One that died only just now may still
+        count as alive: then it is waited until it gives the next proof, or until that is overdue."""
+        first = latest = await self._sessions.store.last_alive(front_end)
+        for _ in range(round(2 * GONE_MS / 1000 / LOOK_SECONDS)):
+            if latest is None or latest != first:
+                return None
+            if wall_ms() - latest > GONE_MS:
+                return latest
+            await asyncio.sleep(LOOK_SECONDS)
+            latest = await self._sessions.store.last_alive(front_end)
+        return None
 
     @property
     def _credit_ms(self) -> int:

@@ -18,6 +18,7 @@ from actors.channels import (
     FRONT_END,
     GONE_MS,
     LIVELY_MS,
+    LOOK_SECONDS,
     NOTE_SECONDS,
     SILENCE_MS,
     Channels,
@@ -436,16 +437,37 @@ async def test_what_a_dead_front_end_held_was_lost_since_its_last_proof_of_life(
     assert state.presence.stops == 0 and state.presence.here == (("channel", page.name),)
 
 
-@pytest.mark.parametrize("silent_ms", [0, GONE_MS, None])
+@pytest.mark.parametrize("silent_ms", [0, 900, None])
 @virtual
-async def test_another_front_end_that_may_live_learns_from_the_journal(silent_ms: int | None) -> None:
+async def test_another_front_end_that_lives_learns_from_the_journal(silent_ms: int | None) -> None:
     sessions = await interview()
     before = await held_elsewhere(sessions, silent_ms)
     page = Page(Channels(sessions))
-    await settled()
+    await asyncio.sleep(1 - (silent_ms or 0) / 1000)
+    if silent_ms is not None:
+        sessions.store.at[f"{FRONT_END}other"] = now()
+    await asyncio.sleep(LOOK_SECONDS)
     assert sessions.noted == ["opened"]
     assert (await sessions.read("s1")).presence.replaced == (before,)
     assert (await sessions.read("s1")).presence.here == (("channel", page.name),)
+
+
+@pytest.mark.parametrize("silent_ms", [0, 1_000, GONE_MS])
+@virtual
+async def test_of_one_that_died_just_now_it_is_waited_for_the_next_proof(silent_ms: int) -> None:
+    """Whoever comes back sooner than that is credited all the same."""
+    sessions = await interview()
+    await asyncio.sleep(100)
+    died_at = now() - silent_ms
+    before = await held_elsewhere(sessions, silent_ms)
+    page = Page(Channels(sessions))
+    await asyncio.sleep(3)
+    assert [n for _, n in sessions.sent] == [
+        c.NoteDisconnected(before, "server_shutdown", died_at, CAP, "channel"),
+        c.NoteConnected(page.name, "channel"),
+    ]
+    [line] = (await sessions.read("s1")).ledger
+    assert line.cause == "network" and GONE_MS <= line.ms <= GONE_MS + 300
 
 
 @virtual
