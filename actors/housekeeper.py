@@ -24,6 +24,7 @@ from orchestrator.settings import get_settings
 if TYPE_CHECKING:
     from actors.client import InterviewClient
     from actors.evidence_keeper import EvidenceKeeper
+    from actors.report_keeper import ReportKeeper
     from actors.room_keeper import RoomKeeper
     from orchestrator.storage.store import Store
 
@@ -42,8 +43,8 @@ QUIET_SECONDS = 15.0
 
 class Housekeeper:
     """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
-    parked, LiveKit rooms, live channels of front ends that died, pictures, keys and nodes that are gone; and a look at
-    the other system actors."""
+    parked, LiveKit rooms, live channels of front ends that died, reports, pictures, keys and nodes that are gone; and a
+    look at the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
@@ -55,6 +56,7 @@ class Housekeeper:
         self._client: InterviewClient | None = None
         self._keeper: RoomKeeper | None = None
         self._evidence: EvidenceKeeper | None = None
+        self._reports: ReportKeeper | None = None
         self._others: dict[str, Any] = {}
         self._others_due = 0.0
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
@@ -69,6 +71,7 @@ class Housekeeper:
             (self._note_rooms_away, 2.0),
             (self._compare_rooms, 5.0),
             (self._note_dead_front_ends, 2.0),
+            (self._make_reports, 1.0),
             (self._look_after_stills, 10.0),
             (self._erase_pictures, 10.0),
             (self._forget, 600.0),
@@ -192,6 +195,14 @@ class Housekeeper:
 
             self._keeper = RoomKeeper(await self._clients(), _each)
         return self._keeper
+
+    async def _make_reports(self) -> None:
+        store = await self._opened()
+        if self._reports is None:
+            from actors.report_keeper import ReportKeeper
+
+            self._reports = ReportKeeper(store)
+        await self._reports.make()
 
     async def _look_after_stills(self) -> None:
         """Stills that wait need somebody who looks at them."""

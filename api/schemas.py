@@ -274,6 +274,11 @@ class DisputeBody(Body):
     statement: Annotated[Text, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_not_blank)]
 
 
+class ReviewBody(Body):
+    verdict: Literal["advance", "hold", "reject"]
+    note: Annotated[Text, StringConstraints(min_length=1, max_length=4_000), AfterValidator(_not_blank)]
+
+
 class TokenBody(Body):
     role: Literal["candidate", "observer"] = "candidate"
 

@@ -297,6 +297,22 @@ class GiveVerdict:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoteReport:
+    """A report was made of all events up to `as_of`. `sha256` is that of its JSON text."""
+
+    as_of: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a person decides about the candidate after reading the report."""
+
+    verdict: Literal["advance", "hold", "reject"]
+    note: str
+
+
 Command = (
     Create
     | Update
@@ -326,6 +342,8 @@ Command = (
     | NoteHookFailure
     | Dispute
     | GiveVerdict
+    | NoteReport
+    | Review
 )
 
 CLIENT_COMMANDS = (Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete)

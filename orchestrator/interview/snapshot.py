@@ -36,6 +36,7 @@ class Snapshot:
     """JSON text; only the interview package reads it."""
     room: str | None = None  # new fields come last, with a default: processes of two versions may meet
     front_end: str | None = None
+    report: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

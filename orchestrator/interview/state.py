@@ -207,6 +207,10 @@ class State:
     recording: Recording = Recording()
     presence: Presence = Presence()
     proctoring: Proctoring = Proctoring()
+    report_due: int = 0
+    """The seq of the last event that the report of a completed interview is to tell of; 0: there is nothing to tell."""
+    report_made: int = 0
+    """The seq up to which one was made."""
     commands: tuple[tuple[str, str, int], ...] = ()
     """Remembered client commands, oldest first: (key, hash, at)."""
 
@@ -296,6 +300,11 @@ class State:
         later = mode in ("deferred", "none") and self.status == "initialized"
         return "later" if later else "wanted"
 
+    @property
+    def report_work(self) -> str | None:
+        """Whether a report is `wanted`, for sweeps."""
+        return "wanted" if self.status == "completed" and self.report_due > self.report_made else None
+
     def limit_ms(self, index: int) -> int:
         """The time limit of a question after the multiplier, in ms."""
         question = self.questions[index]
@@ -334,6 +343,7 @@ def snapshot_of(state: State) -> Snapshot:
         duration=state.duration_ms,
         room=state.room_work,
         front_end=state.presence.front_end,
+        report=state.report_work,
         state=dump_state(state),
     )
 

@@ -83,6 +83,12 @@ class SnapshotQueries:
             found = await self._db.snapshots.find({"room": work}, {"room": 1}).limit(limit).to_list(None)
         return [document["_id"] for document in found]
 
+    async def sessions_with_report(self, work: str, limit: int) -> list[str]:
+        """Ids of completed sessions whose report is `wanted`."""
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"report": work}, {"report": 1}).limit(limit).to_list(None)
+        return [document["_id"] for document in found]
+
     async def held_by_front_end(self, front_end: str, limit: int) -> list[str]:
         """Ids of sessions whose candidate's live channel is (or was) at this front end."""
         async with guarded(max(self._timeout, 5.0), writing=False):

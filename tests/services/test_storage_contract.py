@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
+import secrets
 import time
 from dataclasses import replace
 from functools import partial
@@ -11,14 +14,24 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import CommandIdReused, InvalidInput, OrchestratorError, OutcomeUnknown, Retryable, Unavailable
-from orchestrator.interview.commands import Answer, Start
+from actors.report_maker import make_report
+from orchestrator.errors import (
+    CommandIdReused,
+    InvalidInput,
+    NotFound,
+    OrchestratorError,
+    OutcomeUnknown,
+    Retryable,
+    Unavailable,
+)
+from orchestrator.interview.commands import Answer, Delete, End, Start
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
 from orchestrator.interview.snapshot import Draft, Snapshot
 from orchestrator.interview.state import State, snapshot_of
 from orchestrator.journal import Appended, Collision
 from orchestrator.session import Request, Session, delete_request, state_of
+from orchestrator.storage.reports import StoredReport
 from orchestrator.storage.store import Store
 from tests.servers import FerretDB, MongoServer, proxy_to
 from tests.unit.world import STAFF, T0, first_entry
@@ -410,3 +423,56 @@ async def test_the_last_proof_of_life_is_found(store: Store) -> None:
     for at in (T0, T0 + 1000):
         await store.alive("node-1", at)
     assert await store.last_alive("node-1") == T0 + 1000
+
+
+async def test_a_report_gives_way_to_newer_ones_only(store: Store) -> None:
+    assert await store.report_of("s1") is None
+    text = '{"answer": "é\\u0000 ' + "x" * 5_000_000 + '"}'
+    assert await store.save_report(StoredReport("s1", 5, text))
+    assert not await store.save_report(StoredReport("s1", 5, "{}")) and not await store.save_report(
+        StoredReport("s1", 4, "{}")
+    )
+    assert await store.report_of("s1") == StoredReport("s1", 5, text)
+    assert await store.save_report(StoredReport("s1", 6, "{}"))
+    assert await store.report_of("s1") == StoredReport("s1", 6, "{}")
+    await store.erase("s1")
+    assert await store.report_of("s1") is None
+
+
+async def test_the_largest_report_fits(store: Store) -> None:
+    """200 answers of 64 KB that cannot be made smaller than their letters allow."""
+    text = json.dumps([secrets.token_urlsafe(49_000) for _ in range(200)])
+    assert len(text) > 13_000_000
+    assert await store.save_report(StoredReport("s1", 5, text))
+    assert await store.report_of("s1") == StoredReport("s1", 5, text)
+
+
+async def test_a_report_is_made_of_a_stored_interview(store: Store) -> None:
+    await created(store)
+    session = await Session.load(store, "s1")
+    for at, command in enumerate((Start(), Answer(0, "first"), End())):
+        await session.execute(Request(command, STAFF, T0 + at), T0 + at)
+    await store.save_snapshot(snapshot_of(session.state))
+    assert await store.sessions_with_report("wanted", 10) == ["s1"]
+    made = await make_report(store, "s1")
+    assert made is not None and made.content()["journal"]["verified"] is True
+    assert made.content()["questions"][0]["answer"] == "first"
+    assert await store.sessions_with_report("wanted", 10) == []
+    assert await store.report_of("s1") == made and await make_report(store, "s1") is None
+    events = (await store.entries("s1", made.as_of))[0].content()["events"]
+    assert events == [{"type": "report_made", "as_of": made.as_of, "sha256": sha256(made.text)}]
+
+
+async def test_of_a_deleted_interview_no_report_is_left(store: Store) -> None:
+    await created(store)
+    session = await Session.load(store, "s1")
+    for at, command in enumerate((Start(), End(), Delete())):
+        await session.execute(Request(command, STAFF, T0 + at), T0 + at)
+    with pytest.raises(NotFound):
+        await make_report(store, "s1")
+    await store.erase("s1")
+    assert await store.report_of("s1") is None
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

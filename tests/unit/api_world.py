@@ -37,6 +37,7 @@ from orchestrator.livekit import LiveKit
 from orchestrator.policies import policy_of
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
+from orchestrator.storage.reports import StoredReport
 from orchestrator.vision import LbpVerifier, check_frame
 from tests.unit.evidence_world import MemoryEvidence
 from tests.unit.virtual import run_virtual
@@ -62,6 +63,7 @@ class MemoryStore(MemoryEvidence):
         self.journal: dict[str, list[Entry]] = {}
         self.drafts: dict[tuple[str, int], Draft] = {}
         self.proofs: dict[str, int] = {}
+        self.reports: dict[str, StoredReport] = {}
         self.away: Exception | None = None
 
     async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
@@ -84,6 +86,25 @@ class MemoryStore(MemoryEvidence):
     def _check(self) -> None:
         if self.away is not None:
             raise self.away
+
+    async def verify(self, session_id: str) -> dict[str, Any]:
+        return {"ok": True, "entries": len(self.journal[session_id]), "head": "00", "broken_at": None}
+
+    async def save_report(self, report: StoredReport) -> bool:
+        known = self.reports.get(report.session_id)
+        if known is not None and known.as_of >= report.as_of:
+            return False
+        self.reports[report.session_id] = report
+        return True
+
+    async def report_of(self, session_id: str) -> StoredReport | None:
+        return self.reports.get(session_id)
+
+    async def erase_report(self, session_id: str) -> None:
+        self.reports.pop(session_id, None)
+
+    async def sessions_with_report(self, work: str, limit: int) -> list[str]:
+        return [s for s, state in self.states.items() if state.report_work == work][:limit]
 
     async def alive(self, holder: str, now: int) -> None:
         self.proofs[holder] = now
