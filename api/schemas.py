@@ -167,6 +167,19 @@ class CreateBody(SessionBody):
         )
 
 
+class BulkItem(Body):
+    """What an item of a bulk call has beside the fields of a creation."""
+
+    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None = None
+
+
+class BulkBody(Body):
+    """`sessions`: bodies of POST /create, each with an `idempotency_key` of its own if it has one."""
+
+    sessions: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1_000)]
+    dry_run: bool = False
+
+
 class UpdateBody(SessionBody):
     name: Name = ""
     email: Email = ""

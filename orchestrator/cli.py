@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
+
+from orchestrator.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Runs many live interviews at once.")
 
@@ -42,8 +48,6 @@ def serve(
         raise typer.Exit(2)
     if join is not None:
         settings = settings.model_copy(update={"ray_address": join})
-        import os
-
         os.environ["RAY_ADDRESS"] = join
     raise typer.Exit(Supervisor(settings, host, port, workers).run())
 
@@ -125,6 +129,62 @@ def demo(
     from orchestrator.demo import run_demo
 
     raise typer.Exit(run_demo(url, candidates, seed, api_key))
+
+
+@app.command()
+def invite(
+    candidates: Annotated[Path, typer.Argument(help="A CSV file with the columns name and email.", metavar="CSV")],
+    job: Annotated[str, typer.Option(help="The job whose questions are asked.")] = "default",
+    output: Annotated[Path | None, typer.Option(help="Where to write the links; else they are printed.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Make a session for each candidate in a file, and print (or write) their links as CSV.
+
+    Further columns: phone, scheduled_at, expires_at, time_multiplier, camera_exempt, metadata.<name>; and key, to
+    invite the same person more than once. Running it again makes nothing twice. A file with an error makes nothing.
+    """
+    from orchestrator import invite as inviting
+    from orchestrator.tables import table
+
+    counts: Counter[str] = Counter()
+    try:
+        rows = inviting.read_candidates(candidates, job)
+        with _service(url, api_key) as http:
+            problems = inviting.check(http, rows, candidates.name)
+            if problems:
+                typer.echo("\n".join(f"error: {problem}" for problem in problems[:20]), err=True)
+                typer.echo(f"{len(problems)} of {len(rows)} lines are wrong; nothing was made", err=True)
+                raise typer.Exit(1)
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                bar = progress.add_task("inviting", total=len(rows))
+                results = list(inviting.invite(http, rows, lambda n: progress.advance(bar, n)))
+    except InvalidInput as error:
+        typer.echo(f"error: {error.detail}", err=True)
+        raise typer.Exit(1) from None
+    for _, _, result in results:
+        counts["failed" if result["status"] == "error" else "there already" if result["replayed"] else "made"] += 1
+    _write(table(["name", "email", "session_id", "link", "problem"], (_invited(*one) for one in results)), output)
+    typer.echo(", ".join(f"{number} {what}" for what, number in sorted(counts.items())), err=True)
+    raise typer.Exit(1 if counts["failed"] else 0)
+
+
+def _invited(line: int, body: dict[str, Any], result: dict[str, Any]) -> list[str]:
+    if result["status"] == "error":
+        again = " (invited before, with other details)" if result["code"] == "command_id_reused" else ""
+        return [body["name"], body["email"], "", "", f"line {line}: {result['detail']}{again}"]
+    return [body["name"], body["email"], result["session_id"], result["links"]["candidate"], ""]
+
+
+def _write(lines: Iterable[str], output: Path | None) -> None:
+    """To a file that only its owner reads (links let people in), or to the terminal."""
+    if output is None:
+        for line in lines:
+            typer.echo(line, nl=False)
+        return
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
 
 
 @contextmanager

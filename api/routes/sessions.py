@@ -18,11 +18,13 @@ from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modifie
 from api.security import Participant, Staff, candidate_token
 from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
+from orchestrator.interview.commands import Caller
 from orchestrator.interview.state import State, load_state
 from orchestrator.interview.view import event_views, iso, participant_name, room_name, session_view
 from orchestrator.jobs import DEFAULT_JOB_ID
 from orchestrator.livekit import RoomState, Ticket
 from orchestrator.policies import policy_of
+from orchestrator.session import Reply
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
@@ -40,21 +42,32 @@ Client = Annotated[InterviewClient, Depends(client_of)]
 @router.post("/create")
 async def create(body: schemas.CreateBody, request: Request, client: Client, caller: Staff, key: CommandId) -> Response:
     """Make a new session."""
-    questions = body.own_questions() or await _bank_questions(client, body.job_id or DEFAULT_JOB_ID)
-    reply = await client.create(body.command(questions), caller, key)
+    reply, more = await make(body, request, client, caller, key)
+    return session_answer(reply, **more)
+
+
+async def questions_of(body: schemas.CreateBody, client: InterviewClient) -> tuple[commands.Question, ...]:
+    """What is to be asked: its own questions, or a bank's. Raises NotFound."""
+    return body.own_questions() or await _bank_questions(client, body.job_id or DEFAULT_JOB_ID)
+
+
+async def make(
+    body: schemas.CreateBody, request: Request, client: InterviewClient, caller: Caller, key: str | None
+) -> tuple[Reply, dict[str, Any]]:
+    """Make a session: the reply, and what create answers beside the session."""
+    reply = await client.create(body.command(await questions_of(body, client)), caller, key)
     session_id = str(reply.session["session_id"])
     generation = (await client.read(session_id)).link_generation if reply.replayed else 1
     token = candidate_token(client.store.secret, session_id, generation)
     proctoring: Any = reply.session["proctoring"]
     shown = ("session_id", "status", "policy", "watches", "exemptions", "frame_seconds")
-    return session_answer(
-        reply,
-        session_id=session_id,
-        livekit=_livekit(reply.session, client, generation),
-        proctoring={name: proctoring[name] for name in shown},
-        candidate_token=token,
-        links=_links(request, session_id, token),
-    )
+    return reply, {
+        "session_id": session_id,
+        "livekit": _livekit(reply.session, client, generation),
+        "proctoring": {name: proctoring[name] for name in shown},
+        "candidate_token": token,
+        "links": _links(request, session_id, token),
+    }
 
 
 @router.get("/sessions")

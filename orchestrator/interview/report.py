@@ -109,6 +109,7 @@ def for_candidate(report: dict[str, Any]) -> dict[str, Any]:
     return kept | {
         "questions": questions,
         "interview": interview,
+        "versions": report["versions"] | {"evaluators": []},
         "timeline": [span for span in report["timeline"] if span["lane"] != "machine"],
         "proctoring": report["proctoring"]["for_candidate"],
     }
