@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -129,6 +130,71 @@ def demo(
     from orchestrator.demo import run_demo
 
     raise typer.Exit(run_demo(url, candidates, seed, api_key))
+
+
+jobs = typer.Typer(no_args_is_help=True, help="Question banks.")
+app.add_typer(jobs, name="jobs")
+
+
+@jobs.command("list")
+def list_jobs(url: Url = DEFAULT_URL, api_key: Key = None) -> None:
+    """Show the jobs that there are."""
+    with _service(url, api_key) as http:
+        found: list[dict[str, Any]] = _member(http.get("/jobs"), "jobs")
+    rows = Table("job", "title", "questions", "version")
+    for job in found:
+        picked = f"{job['pick']} of " if job.get("pick") else ""
+        rows.add_row(job["job_id"], job["title"], f"{picked}{len(job['questions'])}", str(job.get("version", 1)))
+    Console().print(rows)
+
+
+@jobs.command("import")
+def import_job(
+    bank: Annotated[Path, typer.Argument(help="A YAML or CSV file.", metavar="FILE")],
+    job_id: Annotated[str | None, typer.Option("--job", help="The job's id, if the file does not say.")] = None,
+    title: Annotated[str | None, typer.Option(help="Its title, if the file does not say; else its id.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Make a job of a file, or a new version of the job that there is; sessions keep the questions that they have."""
+    from orchestrator import banks
+
+    try:
+        content, lines = banks.read_bank(bank)
+    except InvalidInput as error:
+        typer.echo(f"error: {error.detail}", err=True)
+        raise typer.Exit(1) from None
+    name = job_id or content.get("job_id") or bank.stem
+    content |= {"job_id": name, "title": title or content.get("title") or name}
+    with _service(url, api_key) as http:
+        answer = http.put(f"/jobs/{quote(str(name), safe='')}", json=content)
+        if answer.status_code == 404:
+            answer = http.post("/jobs", json=content)
+        body: dict[str, Any] = answer.json()
+    if answer.status_code != 200:
+        problems = body.get("errors") or [{"pointer": "", "detail": body.get("detail", answer.status_code)}]
+        for one in problems[:20]:
+            typer.echo(f"error: {banks.complaint(bank.name, lines, one['pointer'], one['detail'])}", err=True)
+        raise typer.Exit(1)
+    job = body["job"]
+    typer.echo(f"job {job['job_id']}: {len(job['questions'])} questions, version {job.get('version', 1)}")
+
+
+@jobs.command("export")
+def export_job(
+    job_id: Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")],
+    version: Annotated[int | None, typer.Option(help="An older version.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write it; else it is printed.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Print (or write) a job as YAML that `import` reads."""
+    from orchestrator import banks
+
+    with _service(url, api_key) as http:
+        asked = {} if version is None else {"version": version}
+        job: dict[str, Any] = _member(http.get(f"/jobs/{quote(job_id, safe='')}", params=asked), "job")
+    _write([banks.write_bank(job)], output)
 
 
 @app.command()

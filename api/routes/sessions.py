@@ -21,7 +21,7 @@ from orchestrator.interview import commands
 from orchestrator.interview.commands import Caller
 from orchestrator.interview.state import State, load_state
 from orchestrator.interview.view import event_views, iso, participant_name, room_name, session_view
-from orchestrator.jobs import DEFAULT_JOB_ID
+from orchestrator.jobs import DEFAULT_JOB_ID, draw, seed_of
 from orchestrator.livekit import RoomState, Ticket
 from orchestrator.policies import policy_of
 from orchestrator.session import Reply
@@ -46,16 +46,29 @@ async def create(body: schemas.CreateBody, request: Request, client: Client, cal
     return session_answer(reply, **more)
 
 
-async def questions_of(body: schemas.CreateBody, client: InterviewClient) -> tuple[commands.Question, ...]:
-    """What is to be asked: its own questions, or a bank's. Raises NotFound."""
-    return body.own_questions() or await _bank_questions(client, body.job_id or DEFAULT_JOB_ID)
+async def questions_of(
+    body: schemas.SessionBody, client: InterviewClient, seed: int = 0
+) -> tuple[tuple[commands.Question, ...], dict[str, Any] | None]:
+    """What is to be asked: its own questions, or some of a bank, and how they were drawn. Raises NotFound."""
+    own = body.own_questions()
+    if own is not None:
+        return own, None
+    job_id = body.job_id or DEFAULT_JOB_ID
+    job = await client.store.get_job(job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}; give questions, or the id of a job that exists.")
+    questions, drawn = draw(job, seed)
+    return tuple(
+        commands.Question(q["text"], q.get("type", "text"), q.get("time_limit_seconds")) for q in questions
+    ), drawn
 
 
 async def make(
     body: schemas.CreateBody, request: Request, client: InterviewClient, caller: Caller, key: str | None
 ) -> tuple[Reply, dict[str, Any]]:
     """Make a session: the reply, and what create answers beside the session."""
-    reply = await client.create(body.command(await questions_of(body, client)), caller, key)
+    seed = seed_of(client.store.secret, caller.principal, key)
+    reply = await client.create(body.command(*await questions_of(body, client, seed)), caller, key)
     session_id = str(reply.session["session_id"])
     generation = (await client.read(session_id)).link_generation if reply.replayed else 1
     token = candidate_token(client.store.secret, session_id, generation)
@@ -117,7 +130,7 @@ async def update(
     """Change a session that has not started."""
     command = body.command()
     if body.job_id is not None and body.questions is None and "job_id" in body.model_fields_set:
-        questions = await _bank_questions(client, body.job_id)
+        questions, command.changes["drawn"] = await questions_of(body, client, seed_of(b"", "", None))
         command.changes["questions"] = [
             {"text": q.text, "type": q.type, "time_limit_seconds": q.time_limit_seconds} for q in questions
         ]
@@ -287,15 +300,6 @@ async def verify(session_id: str, client: Client, caller: Staff) -> dict[str, An
 
 def _staff_view(state: State, now: int) -> dict[str, Any]:
     return session_view(state, now, "staff", policy_of(state))
-
-
-async def _bank_questions(client: InterviewClient, job_id: str) -> tuple[commands.Question, ...]:
-    job = await client.store.get_job(job_id)
-    if job is None:
-        raise NotFound(f"There is no job {job_id!r}; give questions, or the id of a job that exists.")
-    return tuple(
-        commands.Question(q["text"], q.get("type", "text"), q.get("time_limit_seconds")) for q in job["questions"]
-    )
 
 
 def _livekit(session: dict[str, Any], client: InterviewClient, link: int) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class Create:
     expires_at: int | None = None
     accommodations: Accommodations = Accommodations()
     metadata: dict[str, str] = field(default_factory=dict)
+    drawn: dict[str, Any] | None = None
+    """How the questions were taken from their job: {version, pick, shuffle, seed}; None: they are the session's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,7 @@ def _created(session_id: str, event: dict[str, Any], at: int) -> State:
         expires_at=event["expires_at"],
         accommodations=Accommodations(**event["accommodations"]),
         metadata=event["metadata"],
+        drawn=event.get("drawn"),
         proctoring=Proctoring(**event.get("proctoring", {})),
     )
 

@@ -67,7 +67,7 @@ def report_of(entries: Sequence[Entry], extras: Extras, now: int) -> dict[str, A
             "email": state.candidate.email,
             "phone": state.candidate.phone,
         },
-        "job": {"job_id": state.job_id, "title": extras.job_title},
+        "job": {"job_id": state.job_id, "title": extras.job_title, "questions_drawn": state.drawn},
         "interview": _interview(state, told),
         "questions": _questions(state, told, extras.scores),
         "clock": {

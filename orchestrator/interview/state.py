@@ -183,6 +183,8 @@ class State:
     expires_at: int | None = None
     accommodations: Accommodations = Accommodations()
     metadata: dict[str, str] = field(default_factory=dict)
+    drawn: dict[str, Any] | None = None
+    """How the questions were taken from their job: {version, pick, shuffle, seed}."""
     started_at: int | None = None
     completed_at: int | None = None
     end_reason: str | None = None

@@ -6,7 +6,7 @@
     drafts       one an open question, by epoch and revision
     stills, reference_faces   pictures, see evidence.py
     reports      see reports.py
-    jobs, keys, alive, draining, secrets
+    jobs, job_versions, keys, alive, draining, secrets
 
 The unique key of the journal is the only lock in the system.
 """

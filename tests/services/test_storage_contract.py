@@ -395,10 +395,17 @@ async def test_jobs_are_kept_as_they_were(store: Store) -> None:
     assert await store.put_job(job, create=True)
     assert not await store.put_job({**job, "title": "other"}, create=True)
     assert await store.get_job("dev") == job
-    assert await store.put_job({**job, "title": "new"}, create=False)
+    assert not await store.put_job({**job, "title": "new"}, create=False), "there is no version before it"
+    assert await store.put_job({**job, "title": "new", "version": 2}, create=False)
+    assert not await store.put_job({**job, "title": "late", "version": 2}, create=False)
+    assert await store.get_job_version("dev", 1) == job and await store.get_job_version("dev", 3) is None
+    latest = await store.get_job_version("dev", 2)
+    assert latest is not None and latest["title"] == "new"
     assert [j["title"] for j in await store.list_jobs()] == ["new"]
     assert await store.delete_job("dev") and not await store.delete_job("dev")
-    assert not await store.put_job(job, create=False)
+    assert not await store.put_job({**job, "version": 2}, create=False)
+    assert await store.get_job_version("dev", 1) is None
+    assert await store.put_job(job, create=True)
 
 
 async def test_an_idempotency_key_is_kept_with_its_body(store: Store) -> None:

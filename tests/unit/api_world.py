@@ -60,6 +60,7 @@ class MemoryStore(MemoryEvidence):
         super().__init__()
         self.states = states
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.job_versions: dict[tuple[str, int], dict[str, Any]] = {}
         self.journal: dict[str, list[Entry]] = {}
         self.drafts: dict[tuple[str, int], Draft] = {}
         self.proofs: dict[str, int] = {}
@@ -122,10 +123,18 @@ class MemoryStore(MemoryEvidence):
         return [s for s, state in self.states.items() if state.presence.front_end == front_end][:limit]
 
     async def put_job(self, job: dict[str, Any], *, create: bool) -> bool:
-        if create == (job["job_id"] in self.jobs):
+        known = self.jobs.get(job["job_id"])
+        if create == (known is not None) or (known and known["version"] != job["version"] - 1):
             return False
         self.jobs[job["job_id"]] = job
+        self.job_versions[job["job_id"], job["version"]] = job
         return True
+
+    async def list_jobs(self) -> list[dict[str, Any]]:
+        return sorted(self.jobs.values(), key=lambda job: job["job_id"])
+
+    async def get_job_version(self, job_id: str, version: int) -> dict[str, Any] | None:
+        return self.job_versions.get((job_id, version)) if job_id in self.jobs else None
 
     async def get_job(self, job_id: str) -> dict[str, Any] | None:
         return self.jobs.get(job_id)
