@@ -77,11 +77,14 @@ async def make_report(store: Store, session_id: str) -> StoredReport | None:
         stills={still.id: still for still in await store.kept_of(session_id)},
         scores=evaluators.scores_of(state, evaluators.installed(get_settings().evaluators)),
     )
-    text = canonical_json(report_of(entries, extras, wall_ms()))
+    content = report_of(entries, extras, wall_ms())
+    text = canonical_json(content)
     report = StoredReport(session_id, state.seq, text)
     await store.save_report(report)
     now = wall_ms()
-    note = NoteReport(state.seq, hashlib.sha256(text.encode()).hexdigest())
+    integrity = content["proctoring"]["integrity"]
+    score = integrity["score"] if integrity else None
+    note = NoteReport(state.seq, hashlib.sha256(text.encode()).hexdigest(), score)
     try:
         await session.execute(Request(note, SYSTEM, now), now)
     except NotFound:

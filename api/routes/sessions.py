@@ -25,9 +25,11 @@ from orchestrator.jobs import DEFAULT_JOB_ID, draw, seed_of
 from orchestrator.livekit import RoomState, Ticket
 from orchestrator.policies import policy_of
 from orchestrator.session import Reply
+from orchestrator.storage.queries import Wanted
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
+EndReason = Literal["finished", "ended_by_candidate", "ended_by_staff", "abandoned", "expired", "cancelled"]
 VARY = "Authorization, X-API-Key"
 """Staff and candidates see the same version differently."""
 
@@ -37,6 +39,27 @@ async def client_of(request: Request) -> InterviewClient:
 
 
 Client = Annotated[InterviewClient, Depends(client_of)]
+
+
+async def filters(
+    status: Annotated[Literal["initialized", "in_progress", "completed"] | None, Query()] = None,
+    job_id: Annotated[str | None, Query(max_length=200)] = None,
+    email: Annotated[str | None, Query(max_length=320)] = None,
+    end_reason: Annotated[EndReason | None, Query()] = None,
+    created_from: Annotated[str | None, Query(max_length=40)] = None,
+    created_until: Annotated[str | None, Query(max_length=40)] = None,
+    q: Annotated[str, Query(max_length=200)] = "",
+    min_score: Annotated[float | None, Query(ge=0, le=100)] = None,
+    max_score: Annotated[float | None, Query(ge=0, le=100)] = None,
+) -> Wanted:
+    """Which sessions. `q`: words, each the beginning of one in the candidate's name or email. Scores are integrity
+    scores, which there are once an interview has its report."""
+    since = schemas.moment_ms(created_from, "/created_from") if created_from is not None else None
+    until = schemas.moment_ms(created_until, "/created_until") if created_until is not None else None
+    return Wanted(status, job_id, email, end_reason, since, until, q, min_score, max_score)
+
+
+Filters = Annotated[Wanted, Depends(filters)]
 
 
 @router.post("/create")
@@ -87,9 +110,7 @@ async def make(
 async def list_sessions(
     client: Client,
     caller: Staff,
-    status: Annotated[Literal["initialized", "in_progress", "completed"] | None, Query()] = None,
-    job_id: Annotated[str | None, Query(max_length=200)] = None,
-    email: Annotated[str | None, Query(max_length=320)] = None,
+    wanted: Filters,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     include: Annotated[Literal["total"] | None, Query()] = None,
@@ -97,7 +118,7 @@ async def list_sessions(
     """Sessions, newest first, a page at a time."""
     before = _read_cursor(client.store.secret, cursor) if cursor is not None else None
     await client.catch_up()
-    found = await client.store.list_snapshots(status=status, job_id=job_id, email=email, limit=limit + 1, before=before)
+    found = await client.store.list_snapshots(wanted, limit=limit + 1, before=before)
     page, more = found[:limit], len(found) > limit
     now = wall_ms()
     answer: dict[str, Any] = {
@@ -108,7 +129,7 @@ async def list_sessions(
         "has_more": more,
     }
     if include == "total":
-        answer["total"] = await client.store.count_snapshots(status=status, job_id=job_id, email=email)
+        answer["total"] = await client.store.count_snapshots(wanted)
     return answer
 
 

@@ -301,10 +301,11 @@ class GiveVerdict:
 
 @dataclass(frozen=True, slots=True)
 class NoteReport:
-    """A report was made of all events up to `as_of`. `sha256` is that of its JSON text."""
+    """A report was made of all events up to `as_of`. `sha256` is that of its JSON text, `score` the integrity score."""
 
     as_of: int
     sha256: str
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -363,7 +363,8 @@ def _note_recording(state: State, command: NoteRecording, caller: Caller, now: i
 def _note_report(state: State, command: NoteReport, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     if state.status != "completed" or command.as_of <= state.report_made:
         return []
-    return [{"type": "report_made", "as_of": command.as_of, "sha256": command.sha256}]
+    made = {"as_of": command.as_of, "sha256": command.sha256, "score": command.score}
+    return [{"type": "report_made", **made}]
 
 
 def _review(state: State, command: Review, caller: Caller, now: int, draft: Draft | None) -> list[Event]:

@@ -348,7 +348,7 @@ def _parked(state: State, event: dict[str, Any], at: int) -> State:
 
 
 def _report_made(state: State, event: dict[str, Any], at: int) -> State:
-    return replace(state, report_made=event["as_of"])
+    return replace(state, report_made=event["as_of"], report_score=event["score"])
 
 
 def _deleted(state: State, event: dict[str, Any], at: int) -> State:

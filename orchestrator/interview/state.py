@@ -16,7 +16,7 @@ from typing import Any, Literal
 from orchestrator.interview import sightings
 from orchestrator.interview.commands import Accommodations, Question
 from orchestrator.interview.sightings import Proctoring
-from orchestrator.interview.snapshot import Snapshot
+from orchestrator.interview.snapshot import Snapshot, words_of
 
 Status = Literal["initialized", "in_progress", "completed", "deleted"]
 
@@ -213,6 +213,8 @@ class State:
     """The seq of the last event that the report of a completed interview is to tell of; 0: there is nothing to tell."""
     report_made: int = 0
     """The seq up to which one was made."""
+    report_score: float | None = None
+    """The integrity score that it has."""
     commands: tuple[tuple[str, str, int], ...] = ()
     """Remembered client commands, oldest first: (key, hash, at)."""
 
@@ -346,6 +348,8 @@ def snapshot_of(state: State) -> Snapshot:
         room=state.room_work,
         front_end=state.presence.front_end,
         report=state.report_work,
+        words=words_of(state.candidate.name, state.candidate.email),
+        score=state.report_score,
         state=dump_state(state),
     )
 

@@ -92,6 +92,7 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
             ("snapshots", [("room", ASCENDING)], {}),
             ("snapshots", [("front_end", ASCENDING)], {}),
             ("snapshots", [("report", ASCENDING)], {}),
+            ("snapshots", [("words", ASCENDING)], {}),
             ("drafts", [("session_id", ASCENDING)], {}),
             ("stills", [("session_id", ASCENDING)], {}),
             ("still_images", [("session_id", ASCENDING)], {}),

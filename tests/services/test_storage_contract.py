@@ -27,10 +27,11 @@ from orchestrator.errors import (
 from orchestrator.interview.commands import Answer, Delete, End, Start
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
-from orchestrator.interview.snapshot import Draft, Snapshot
+from orchestrator.interview.snapshot import Draft, Snapshot, words_of
 from orchestrator.interview.state import State, snapshot_of
 from orchestrator.journal import Appended, Collision
 from orchestrator.session import Request, Session, delete_request, state_of
+from orchestrator.storage.queries import Wanted
 from orchestrator.storage.reports import StoredReport
 from orchestrator.storage.store import Store
 from tests.servers import FerretDB, MongoServer, proxy_to
@@ -371,10 +372,31 @@ async def test_lists_are_filtered_and_paged(store: Store) -> None:
         pages += [s.session_id for s in page]
         before = (page[-1].created_at, page[-1].session_id)
     assert pages == [f"s{n}" for n in (6, 5, 4, 3, 2, 1, 0)]
-    assert [s.session_id for s in await store.list_snapshots(status="completed")] == ["s6", "s3", "s0"]
-    assert await store.count_snapshots(status="completed", job_id="job-0") == 2
-    assert [s.session_id for s in await store.list_snapshots(email="3@EXAMPLE.com")] == ["s3"]
+    assert [s.session_id for s in await store.list_snapshots(Wanted(status="completed"))] == ["s6", "s3", "s0"]
+    assert await store.count_snapshots(Wanted(status="completed", job_id="job-0")) == 2
+    assert [s.session_id for s in await store.list_snapshots(Wanted(email="3@EXAMPLE.com"))] == ["s3"]
     assert (await store.stats())["by_status"] == {"completed": 3, "in_progress": 4}
+
+
+async def test_people_are_found_by_what_they_are_called(store: Store) -> None:
+    people = [
+        ("Ada Lovelace", "ada@example.com"),
+        ("Grace Hopper", "grace.hopper@navy.mil"),
+        ("李 雷", "lei@example.com"),
+    ]
+    for n, (name, email) in enumerate(people):
+        await store.insert_snapshot(a_snapshot(f"s{n}", T0 + n, words=words_of(name, email), score=90.0 - n))
+
+    async def found(text: str, **more: Any) -> list[str]:
+        return [s.session_id for s in await store.list_snapshots(Wanted(text=text, **more))]
+
+    assert await found("love") == await found("ADA lov") == await found("ada@exa") == ["s0"]
+    assert await found("example.com") == await found("example") == ["s2", "s0"]
+    assert await found("hopper grace") == await found("grace hopper") == await found("navy") == ["s1"]
+    assert await found("李") == ["s2"] and await found("ada hopper") == [] and await found(".*@") == []
+    assert await found("", least_score=89, most_score=90) == ["s1", "s0"]
+    assert await found("example", created_from=T0 + 1) == await found("", created_from=T0 + 2) == ["s2"]
+    assert await found("", created_from=T0, created_until=T0 + 2) == ["s1", "s0"]
 
 
 async def test_sweeps_find_what_is_due(store: Store) -> None:
@@ -467,7 +489,8 @@ async def test_a_report_is_made_of_a_stored_interview(store: Store) -> None:
     assert await store.sessions_with_report("wanted", 10) == []
     assert await store.report_of("s1") == made and await make_report(store, "s1") is None
     events = (await store.entries("s1", made.as_of))[0].content()["events"]
-    assert events == [{"type": "report_made", "as_of": made.as_of, "sha256": sha256(made.text)}]
+    assert events == [{"type": "report_made", "as_of": made.as_of, "sha256": sha256(made.text), "score": 100.0}]
+    assert [s.session_id for s in await store.list_snapshots(Wanted(least_score=100))] == ["s1"]
 
 
 async def test_of_a_deleted_interview_no_report_is_left(store: Store) -> None:

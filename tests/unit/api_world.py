@@ -37,6 +37,7 @@ from orchestrator.livekit import LiveKit
 from orchestrator.policies import policy_of
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
+from orchestrator.storage.queries import ALL, Wanted
 from orchestrator.storage.reports import StoredReport
 from orchestrator.vision import LbpVerifier, check_frame
 from tests.unit.evidence_world import MemoryEvidence
@@ -139,7 +140,9 @@ class MemoryStore(MemoryEvidence):
     async def get_job(self, job_id: str) -> dict[str, Any] | None:
         return self.jobs.get(job_id)
 
-    async def list_snapshots(self, *, limit: int, before: tuple[int, str] | None, **_: Any) -> list[Snapshot]:
+    async def list_snapshots(
+        self, wanted: Wanted = ALL, *, limit: int, before: tuple[int, str] | None = None
+    ) -> list[Snapshot]:
         found = sorted(map(snapshot_of, self.states.values()), key=_place, reverse=True)
         return [s for s in found if before is None or _place(s) < before][:limit]
 
