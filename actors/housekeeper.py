@@ -15,9 +15,9 @@ from actors.clock import wall_ms
 from actors.watchdog import Watchdog
 from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.interview.commands import SYSTEM, Abandon, Command, Expire
+from orchestrator.interview.commands import SYSTEM, Abandon, Caller, Command, Expire
 from orchestrator.interview.snapshot import Snapshot
-from orchestrator.interview.state import GRACE_MS, snapshot_of
+from orchestrator.interview.state import GRACE_MS, load_state, snapshot_of
 from orchestrator.session import Request, Session
 from orchestrator.settings import get_settings
 
@@ -34,7 +34,9 @@ OVERDUE_MS = 1_000
 """A timer that is this late, after its deadline and the grace, did not fire."""
 AT_ONCE = 16
 BATCH = 200
-KEY_MS = 24 * 3600 * 1000
+DAY_MS = 24 * 3600 * 1000
+KEY_MS = DAY_MS
+RETENTION = Caller("retention", "system")
 LATE_CALL_SECONDS = 10.0
 LIST_SECONDS = 10.0
 QUIET_SECONDS = 15.0
@@ -43,8 +45,8 @@ QUIET_SECONDS = 15.0
 
 class Housekeeper:
     """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
-    parked, LiveKit rooms, live channels of front ends that died, reports, pictures, keys and nodes that are gone; and a
-    look at the other system actors."""
+    parked, LiveKit rooms, live channels of front ends that died, reports, pictures and sessions whose time is over,
+    keys and nodes that are gone; and a look at the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
@@ -74,6 +76,7 @@ class Housekeeper:
             (self._make_reports, 1.0),
             (self._look_after_stills, 10.0),
             (self._erase_pictures, 10.0),
+            (self._erase_sessions, 60.0),
             (self._forget, 600.0),
         ]
         loop = asyncio.get_running_loop()
@@ -220,6 +223,20 @@ class Housekeeper:
 
             self._evidence = EvidenceKeeper(await self._clients(), _each)
         await self._evidence.erase_expired(wall_ms())
+
+    async def _erase_sessions(self) -> None:
+        """Sessions are kept as long as the settings say."""
+        days = get_settings().session_days
+        if days is None:
+            return
+        client, before = await self._clients(), wall_ms() - round(days * DAY_MS)
+
+        async def erase(snapshot: Snapshot) -> None:
+            ended_at = load_state(snapshot.state).completed_at
+            if ended_at is not None and ended_at < before:
+                await client.delete(snapshot.session_id, RETENTION)
+
+        await _each(erase, await client.store.ended_before(before, BATCH))
 
     async def _clients(self) -> InterviewClient:
         store = await self._opened()

@@ -144,6 +144,10 @@ class SnapshotQueries:
         query = {"expires_at": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("expires_at", ASCENDING)], limit)
 
+    async def ended_before(self, at: int, limit: int) -> list[Snapshot]:
+        """Completed sessions that were created before `at` (ms)."""
+        return await self._find({"status": "completed", "created_at": {"$lt": at}}, [("created_at", ASCENDING)], limit)
+
     async def stats(self) -> dict[str, Any]:
         """Counts by status and end reason, and the sum and number of durations (ms)."""
         snapshots = self._db.snapshots

@@ -1,4 +1,4 @@
-"""Reports: {_id: session_id, as_of, content}; the newest of each session.
+"""Reports: {_id: session_id, as_of, content}, the newest of each session; and when candidates were erased.
 
 The content is JSON text, compressed so that the longest interview's fits into a document, and as base64, since the
 embedded server does not replace documents that have bytes in them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import secrets
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,17 @@ class ReportStore:
             return None
         text = await asyncio.to_thread(lambda: zlib.decompress(base64.b64decode(found["content"])).decode())
         return StoredReport(session_id, found["as_of"], text)
+
+    async def note_erasure(self, at: int, by: str, sessions: int) -> None:
+        """Keep that a candidate was erased: when (ms), by whom, and of how many sessions; not who it was."""
+        async with guarded(self._timeout, writing=True):
+            await self._db.erasures.insert_one({"_id": secrets.token_hex(12), "at": at, "by": by, "sessions": sessions})
+
+    async def erasures(self) -> list[dict[str, Any]]:
+        """Oldest first."""
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.erasures.find({}).to_list(None)
+        return sorted(found, key=lambda one: one["at"])
 
     async def erase_report(self, session_id: str) -> None:
         async with guarded(self._timeout, writing=True):

@@ -5,7 +5,7 @@
     snapshots    one a session, only over an older seq; create's carries entry 1
     drafts       one an open question, by epoch and revision
     stills, reference_faces   pictures, see evidence.py
-    reports      see reports.py
+    reports, erasures   see reports.py
     jobs, job_versions, keys, alive, draining, secrets
 
 The unique key of the journal is the only lock in the system.

@@ -66,6 +66,7 @@ class MemoryStore(MemoryEvidence):
         self.drafts: dict[tuple[str, int], Draft] = {}
         self.proofs: dict[str, int] = {}
         self.reports: dict[str, StoredReport] = {}
+        self.erased: list[dict[str, Any]] = []
         self.away: Exception | None = None
 
     async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
@@ -104,6 +105,12 @@ class MemoryStore(MemoryEvidence):
 
     async def erase_report(self, session_id: str) -> None:
         self.reports.pop(session_id, None)
+
+    async def note_erasure(self, at: int, by: str, sessions: int) -> None:
+        self.erased.append({"at": at, "by": by, "sessions": sessions})
+
+    async def erasures(self) -> list[dict[str, Any]]:
+        return self.erased
 
     async def sessions_with_report(self, work: str, limit: int) -> list[str]:
         return [s for s, state in self.states.items() if state.report_work == work][:limit]
@@ -144,7 +151,8 @@ class MemoryStore(MemoryEvidence):
         self, wanted: Wanted = ALL, *, limit: int, before: tuple[int, str] | None = None
     ) -> list[Snapshot]:
         found = sorted(map(snapshot_of, self.states.values()), key=_place, reverse=True)
-        return [s for s in found if before is None or _place(s) < before][:limit]
+        by_email = [s for s in found if wanted.email in (None, s.email)]
+        return [s for s in by_email if before is None or _place(s) < before][:limit]
 
 
 class MemoryPictures(SessionPictures):
