@@ -152,6 +152,28 @@ async def _value(reference: Any) -> Any:
     return await reference
 
 
+async def run(work: Callable[..., T], *args: Any, label: str, timeout: float, cpus: float = 0.1, retries: int = 2) -> T:
+    """Run a function as a Ray task, in a process of its own, again if the process dies. `timeout` in seconds.
+
+    Raises ActorSilent (it is ended then), ActorGone, ActorAway.
+    """
+    options = {"name": label, "num_cpus": cpus, "memory": SYSTEM_ACTOR_MEMORY, "max_retries": retries}
+    try:
+        reference = _remote_function(work).options(**options).remote(*args)
+    except RayError as error:
+        raise ActorAway(f"Ray could not run it: {type(error).__name__}.", retry_after=1) from error
+    try:
+        return await asyncio.wait_for(_value(reference), timeout)
+    except TimeoutError as error:
+        ray.cancel(reference, force=True)
+        raise ActorSilent("The task did not end in time.", retry_after=1) from error
+    except RayTaskError as error:
+        log.error("a task failed", extra={"label": label, "error": type(error.cause).__name__})
+        raise ActorAway(f"The task failed: {type(error.cause).__name__}.", retry_after=1) from error
+    except RayError as error:
+        raise ActorGone(f"The task's process has ended: {type(error).__name__}.", retry_after=1) from error
+
+
 async def find(name: str) -> ActorHandle | None:
     """The handle of a named actor, or None. (Ray's own look-up blocks, so it runs in a thread.)"""
 
@@ -310,6 +332,11 @@ async def _ensure(
             return _remote_class(actor_class).options(**options).remote(name, *args)
 
     return await _in_thread(ensure)
+
+
+@lru_cache
+def _remote_function(work: Callable[..., Any]) -> Any:
+    return ray.remote(work)
 
 
 @lru_cache

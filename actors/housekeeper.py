@@ -15,15 +15,16 @@ from actors.clock import wall_ms
 from actors.watchdog import Watchdog
 from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError
-from orchestrator.interview.commands import SYSTEM, Abandon, Command, Expire
+from orchestrator.interview.commands import SYSTEM, Abandon, Caller, Command, Expire
 from orchestrator.interview.snapshot import Snapshot
-from orchestrator.interview.state import GRACE_MS, snapshot_of
+from orchestrator.interview.state import GRACE_MS, load_state, snapshot_of
 from orchestrator.session import Request, Session
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
     from actors.client import InterviewClient
     from actors.evidence_keeper import EvidenceKeeper
+    from actors.report_keeper import ReportKeeper
     from actors.room_keeper import RoomKeeper
     from orchestrator.storage.store import Store
 
@@ -33,7 +34,9 @@ OVERDUE_MS = 1_000
 """A timer that is this late, after its deadline and the grace, did not fire."""
 AT_ONCE = 16
 BATCH = 200
-KEY_MS = 24 * 3600 * 1000
+DAY_MS = 24 * 3600 * 1000
+KEY_MS = DAY_MS
+RETENTION = Caller("retention", "system")
 LATE_CALL_SECONDS = 10.0
 LIST_SECONDS = 10.0
 QUIET_SECONDS = 15.0
@@ -42,8 +45,8 @@ QUIET_SECONDS = 15.0
 
 class Housekeeper:
     """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
-    parked, LiveKit rooms, live channels of front ends that died, pictures, keys and nodes that are gone; and a look at
-    the other system actors."""
+    parked, LiveKit rooms, live channels of front ends that died, reports, pictures and sessions whose time is over,
+    keys and nodes that are gone; and a look at the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
@@ -55,6 +58,7 @@ class Housekeeper:
         self._client: InterviewClient | None = None
         self._keeper: RoomKeeper | None = None
         self._evidence: EvidenceKeeper | None = None
+        self._reports: ReportKeeper | None = None
         self._others: dict[str, Any] = {}
         self._others_due = 0.0
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
@@ -69,8 +73,10 @@ class Housekeeper:
             (self._note_rooms_away, 2.0),
             (self._compare_rooms, 5.0),
             (self._note_dead_front_ends, 2.0),
+            (self._make_reports, 1.0),
             (self._look_after_stills, 10.0),
             (self._erase_pictures, 10.0),
+            (self._erase_sessions, 60.0),
             (self._forget, 600.0),
         ]
         loop = asyncio.get_running_loop()
@@ -193,6 +199,14 @@ class Housekeeper:
             self._keeper = RoomKeeper(await self._clients(), _each)
         return self._keeper
 
+    async def _make_reports(self) -> None:
+        store = await self._opened()
+        if self._reports is None:
+            from actors.report_keeper import ReportKeeper
+
+            self._reports = ReportKeeper(store)
+        await self._reports.make()
+
     async def _look_after_stills(self) -> None:
         """Stills that wait need somebody who looks at them."""
         settings = get_settings()
@@ -209,6 +223,20 @@ class Housekeeper:
 
             self._evidence = EvidenceKeeper(await self._clients(), _each)
         await self._evidence.erase_expired(wall_ms())
+
+    async def _erase_sessions(self) -> None:
+        """Sessions are kept as long as the settings say."""
+        days = get_settings().session_days
+        if days is None:
+            return
+        client, before = await self._clients(), wall_ms() - round(days * DAY_MS)
+
+        async def erase(snapshot: Snapshot) -> None:
+            ended_at = load_state(snapshot.state).completed_at
+            if ended_at is not None and ended_at < before:
+                await client.delete(snapshot.session_id, RETENTION)
+
+        await _each(erase, await client.store.ended_before(before, BATCH))
 
     async def _clients(self) -> InterviewClient:
         store = await self._opened()

@@ -15,7 +15,7 @@ from actors.clock import wall_ms
 from api import errors, openapi
 from api.headers import only_known_parameters
 from api.limits import RequestLimits
-from api.routes import jobs, live, livekit, operations, pages, proctoring, sessions
+from api.routes import bulk, candidates, export, jobs, live, livekit, operations, pages, proctoring, reports, sessions
 from orchestrator import __version__
 from orchestrator.errors import Retryable
 from orchestrator.interview.view import iso
@@ -52,7 +52,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     app.state.draining = False
     errors.install(app)
     app.add_middleware(RequestLimits)
-    for module in (sessions, proctoring, livekit, jobs, operations):
+    for module in (sessions, bulk, export, candidates, proctoring, reports, livekit, jobs, operations):
         app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
     for module in (live, pages):
         app.include_router(module.router)

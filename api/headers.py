@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 
@@ -32,12 +34,19 @@ async def only_known_parameters(request: Request) -> None:
     route = request.scope.get("route")
     if not isinstance(route, APIRoute):
         return
-    known = {parameter.alias for parameter in route.dependant.query_params}
+    known = set(_query_parameters(route.dependant))
     for name in request.query_params:
         if name not in known:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
             shown = name.encode("utf-8", "replace").decode()[:100]
             raise InvalidInput.at(f"/{shown}", f"{shown} is not a query parameter of this call; {takes}.")
+
+
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    """Of a call and of what it depends on."""
+    yield from (parameter.alias for parameter in dependant.query_params)
+    for needed in dependant.dependencies:
+        yield from _query_parameters(needed)
 
 
 async def required_key(key: Annotated[str | None, Depends(idempotency_key)]) -> str:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.errors import TooLarge
 
 CREATE_BYTES = 4 * 2**20
+BULK_BYTES = 8 * 2**20
 OTHER_BYTES = 2**20
 PICTURE_BYTES = 7 * 2**20
 """5 MB in base64, and what is around it."""
@@ -78,6 +79,8 @@ def _is_picture(path: str) -> bool:
 def _limit(path: str) -> int:
     if _is_picture(path):
         return PICTURE_BYTES
+    if path.endswith("/sessions/bulk"):
+        return BULK_BYTES
     return CREATE_BYTES if path.endswith("/create") else OTHER_BYTES
 
 

@@ -150,7 +150,7 @@ class CreateBody(SessionBody):
     name: Name
     email: Email
 
-    def command(self, questions: tuple[Question, ...]) -> Create:
+    def command(self, questions: tuple[Question, ...], drawn: dict[str, Any] | None) -> Create:
         return Create(
             name=self.name,
             email=self.email,
@@ -164,7 +164,21 @@ class CreateBody(SessionBody):
             expires_at=_ms(self.expires_at),
             accommodations=_accommodations(self.accommodations),
             metadata=self.metadata,
+            drawn=drawn,
         )
+
+
+class BulkItem(Body):
+    """What an item of a bulk call has beside the fields of a creation."""
+
+    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None = None
+
+
+class BulkBody(Body):
+    """`sessions`: bodies of POST /create, each with an `idempotency_key` of its own if it has one."""
+
+    sessions: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1_000)]
+    dry_run: bool = False
 
 
 class UpdateBody(SessionBody):
@@ -183,6 +197,7 @@ class UpdateBody(SessionBody):
             changes[name] = value
         questions = self.own_questions()
         if questions is not None:
+            changes["drawn"] = None
             changes["questions"] = [{"text": q.text, "type": q.type, "time_limit_seconds": None} for q in questions]
         return Update(changes)
 
@@ -274,6 +289,11 @@ class DisputeBody(Body):
     statement: Annotated[Text, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_not_blank)]
 
 
+class ReviewBody(Body):
+    verdict: Literal["advance", "hold", "reject"]
+    note: Annotated[Text, StringConstraints(min_length=1, max_length=4_000), AfterValidator(_not_blank)]
+
+
 class TokenBody(Body):
     role: Literal["candidate", "observer"] = "candidate"
 
@@ -298,8 +318,18 @@ class JobQuestion(Body):
 
 
 class JobFields(Body):
+    """`pick`: each session gets so many of the questions, by chance. `shuffle`: and in an order of its own."""
+
     title: Label
     questions: Annotated[list[JobQuestion], Field(min_length=1, max_length=200)]
+    pick: Annotated[int, Field(ge=1, le=200)] | None = None
+    shuffle: bool = False
+
+    @model_validator(mode="after")
+    def _has_so_many(self) -> JobFields:
+        if self.pick is not None and self.pick > len(self.questions):
+            raise ValueError(f"pick is {self.pick}, and there are {len(self.questions)} questions")
+        return self
 
 
 class JobBody(JobFields):

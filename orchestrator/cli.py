@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import zip_longest
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
+
+from orchestrator.errors import InvalidInput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Runs many live interviews at once.")
 
@@ -42,8 +49,6 @@ def serve(
         raise typer.Exit(2)
     if join is not None:
         settings = settings.model_copy(update={"ray_address": join})
-        import os
-
         os.environ["RAY_ADDRESS"] = join
     raise typer.Exit(Supervisor(settings, host, port, workers).run())
 
@@ -125,6 +130,127 @@ def demo(
     from orchestrator.demo import run_demo
 
     raise typer.Exit(run_demo(url, candidates, seed, api_key))
+
+
+jobs = typer.Typer(no_args_is_help=True, help="Question banks.")
+app.add_typer(jobs, name="jobs")
+
+
+@jobs.command("list")
+def list_jobs(url: Url = DEFAULT_URL, api_key: Key = None) -> None:
+    """Show the jobs that there are."""
+    with _service(url, api_key) as http:
+        found: list[dict[str, Any]] = _member(http.get("/jobs"), "jobs")
+    rows = Table("job", "title", "questions", "version")
+    for job in found:
+        picked = f"{job['pick']} of " if job.get("pick") else ""
+        rows.add_row(job["job_id"], job["title"], f"{picked}{len(job['questions'])}", str(job.get("version", 1)))
+    Console().print(rows)
+
+
+@jobs.command("import")
+def import_job(
+    bank: Annotated[Path, typer.Argument(help="A YAML or CSV file.", metavar="FILE")],
+    job_id: Annotated[str | None, typer.Option("--job", help="The job's id, if the file does not say.")] = None,
+    title: Annotated[str | None, typer.Option(help="Its title, if the file does not say; else its id.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Make a job of a file, or a new version of the job that there is; sessions keep the questions that they have."""
+    from orchestrator import banks
+
+    try:
+        content, lines = banks.read_bank(bank)
+    except InvalidInput as error:
+        typer.echo(f"error: {error.detail}", err=True)
+        raise typer.Exit(1) from None
+    name = job_id or content.get("job_id") or bank.stem
+    content |= {"job_id": name, "title": title or content.get("title") or name}
+    with _service(url, api_key) as http:
+        answer = http.put(f"/jobs/{quote(str(name), safe='')}", json=content)
+        if answer.status_code == 404:
+            answer = http.post("/jobs", json=content)
+        body: dict[str, Any] = answer.json()
+    if answer.status_code != 200:
+        problems = body.get("errors") or [{"pointer": "", "detail": body.get("detail", answer.status_code)}]
+        for one in problems[:20]:
+            typer.echo(f"error: {banks.complaint(bank.name, lines, one['pointer'], one['detail'])}", err=True)
+        raise typer.Exit(1)
+    job = body["job"]
+    typer.echo(f"job {job['job_id']}: {len(job['questions'])} questions, version {job.get('version', 1)}")
+
+
+@jobs.command("export")
+def export_job(
+    job_id: Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")],
+    version: Annotated[int | None, typer.Option(help="An older version.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where to write it; else it is printed.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Print (or write) a job as YAML that `import` reads."""
+    from orchestrator import banks
+
+    with _service(url, api_key) as http:
+        asked = {} if version is None else {"version": version}
+        job: dict[str, Any] = _member(http.get(f"/jobs/{quote(job_id, safe='')}", params=asked), "job")
+    _write([banks.write_bank(job)], output)
+
+
+@app.command()
+def invite(
+    candidates: Annotated[Path, typer.Argument(help="A CSV file with the columns name and email.", metavar="CSV")],
+    job: Annotated[str, typer.Option(help="The job whose questions are asked.")] = "default",
+    output: Annotated[Path | None, typer.Option(help="Where to write the links; else they are printed.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Make a session for each candidate in a file, and print (or write) their links as CSV.
+
+    Further columns: phone, scheduled_at, expires_at, time_multiplier, camera_exempt, metadata.<name>; and key, to
+    invite the same person more than once. Running it again makes nothing twice. A file with an error makes nothing.
+    """
+    from orchestrator import invite as inviting
+    from orchestrator.tables import table
+
+    counts: Counter[str] = Counter()
+    try:
+        rows = inviting.read_candidates(candidates, job)
+        with _service(url, api_key) as http:
+            problems = inviting.check(http, rows, candidates.name)
+            if problems:
+                typer.echo("\n".join(f"error: {problem}" for problem in problems[:20]), err=True)
+                typer.echo(f"{len(problems)} of {len(rows)} lines are wrong; nothing was made", err=True)
+                raise typer.Exit(1)
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                bar = progress.add_task("inviting", total=len(rows))
+                results = list(inviting.invite(http, rows, lambda n: progress.advance(bar, n)))
+    except InvalidInput as error:
+        typer.echo(f"error: {error.detail}", err=True)
+        raise typer.Exit(1) from None
+    for _, _, result in results:
+        counts["failed" if result["status"] == "error" else "there already" if result["replayed"] else "made"] += 1
+    _write(table(["name", "email", "session_id", "link", "problem"], (_invited(*one) for one in results)), output)
+    typer.echo(", ".join(f"{number} {what}" for what, number in sorted(counts.items())), err=True)
+    raise typer.Exit(1 if counts["failed"] else 0)
+
+
+def _invited(line: int, body: dict[str, Any], result: dict[str, Any]) -> list[str]:
+    if result["status"] == "error":
+        again = " (invited before, with other details)" if result["code"] == "command_id_reused" else ""
+        return [body["name"], body["email"], "", "", f"line {line}: {result['detail']}{again}"]
+    return [body["name"], body["email"], result["session_id"], result["links"]["candidate"], ""]
+
+
+def _write(lines: Iterable[str], output: Path | None) -> None:
+    """To a file that only its owner reads (links let people in), or to the terminal."""
+    if output is None:
+        for line in lines:
+            typer.echo(line, nl=False)
+        return
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
 
 
 @contextmanager

@@ -56,6 +56,13 @@ class Settings(BaseSettings):
     """How long reference faces are kept."""
     evidence_days: float = Field(30, gt=0)
     """How long stills that were kept as evidence are kept."""
+    evaluators: str | None = None
+    """Names of the evaluators that score answers for reports, with commas between, or `none`; not set: all that are
+    installed."""
+    candidate_reports: bool = False
+    """Whether candidates may read their own reports (without scores and reviews)."""
+    session_days: float | None = Field(None, gt=0)
+    """How long sessions are kept after their end, with answers, journal, report and pictures; not set: for ever."""
     recording: str | None = Field(None, pattern=r"\{session_id\}")
     """Where LiveKit's egress writes recordings of candidates, for example `recordings/{session_id}.mp4`; not set: no
     recordings."""

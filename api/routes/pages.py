@@ -40,6 +40,13 @@ async def live(session_id: str, request: Request) -> Response:
     return _page("live", request.app.state.settings, {"session_id": session_id, "privacy_policy": None})
 
 
+def sign_in(request: Request) -> Response:
+    """In the place of a page that staff opened without their key."""
+    page = _page("report", request.app.state.settings, {})
+    page.status_code = 401
+    return page
+
+
 @router.get("/assets/{name}")
 async def asset(name: str) -> Response:
     """A built script or style sheet. Chunks are named by their content, the others are asked for again each time."""

@@ -18,14 +18,18 @@ from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modifie
 from api.security import Participant, Staff, candidate_token
 from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
+from orchestrator.interview.commands import Caller
 from orchestrator.interview.state import State, load_state
 from orchestrator.interview.view import event_views, iso, participant_name, room_name, session_view
-from orchestrator.jobs import DEFAULT_JOB_ID
+from orchestrator.jobs import DEFAULT_JOB_ID, draw, seed_of
 from orchestrator.livekit import RoomState, Ticket
 from orchestrator.policies import policy_of
+from orchestrator.session import Reply
+from orchestrator.storage.queries import Wanted
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
+EndReason = Literal["finished", "ended_by_candidate", "ended_by_staff", "abandoned", "expired", "cancelled"]
 VARY = "Authorization, X-API-Key"
 """Staff and candidates see the same version differently."""
 
@@ -37,33 +41,76 @@ async def client_of(request: Request) -> InterviewClient:
 Client = Annotated[InterviewClient, Depends(client_of)]
 
 
+async def filters(
+    status: Annotated[Literal["initialized", "in_progress", "completed"] | None, Query()] = None,
+    job_id: Annotated[str | None, Query(max_length=200)] = None,
+    email: Annotated[str | None, Query(max_length=320)] = None,
+    end_reason: Annotated[EndReason | None, Query()] = None,
+    created_from: Annotated[str | None, Query(max_length=40)] = None,
+    created_until: Annotated[str | None, Query(max_length=40)] = None,
+    q: Annotated[str, Query(max_length=200)] = "",
+    min_score: Annotated[float | None, Query(ge=0, le=100)] = None,
+    max_score: Annotated[float | None, Query(ge=0, le=100)] = None,
+) -> Wanted:
+    """Which sessions. `q`: words, each the beginning of one in the candidate's name or email. Scores are integrity
+    scores, which there are once an interview has its report."""
+    since = schemas.moment_ms(created_from, "/created_from") if created_from is not None else None
+    until = schemas.moment_ms(created_until, "/created_until") if created_until is not None else None
+    return Wanted(status, job_id, email, end_reason, since, until, q, min_score, max_score)
+
+
+Filters = Annotated[Wanted, Depends(filters)]
+
+
 @router.post("/create")
 async def create(body: schemas.CreateBody, request: Request, client: Client, caller: Staff, key: CommandId) -> Response:
     """Make a new session."""
-    questions = body.own_questions() or await _bank_questions(client, body.job_id or DEFAULT_JOB_ID)
-    reply = await client.create(body.command(questions), caller, key)
+    reply, more = await make(body, request, client, caller, key)
+    return session_answer(reply, **more)
+
+
+async def questions_of(
+    body: schemas.SessionBody, client: InterviewClient, seed: int = 0
+) -> tuple[tuple[commands.Question, ...], dict[str, Any] | None]:
+    """What is to be asked: its own questions, or some of a bank, and how they were drawn. Raises NotFound."""
+    own = body.own_questions()
+    if own is not None:
+        return own, None
+    job_id = body.job_id or DEFAULT_JOB_ID
+    job = await client.store.get_job(job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}; give questions, or the id of a job that exists.")
+    questions, drawn = draw(job, seed)
+    return tuple(
+        commands.Question(q["text"], q.get("type", "text"), q.get("time_limit_seconds")) for q in questions
+    ), drawn
+
+
+async def make(
+    body: schemas.CreateBody, request: Request, client: InterviewClient, caller: Caller, key: str | None
+) -> tuple[Reply, dict[str, Any]]:
+    """Make a session: the reply, and what create answers beside the session."""
+    seed = seed_of(client.store.secret, caller.principal, key)
+    reply = await client.create(body.command(*await questions_of(body, client, seed)), caller, key)
     session_id = str(reply.session["session_id"])
     generation = (await client.read(session_id)).link_generation if reply.replayed else 1
     token = candidate_token(client.store.secret, session_id, generation)
     proctoring: Any = reply.session["proctoring"]
     shown = ("session_id", "status", "policy", "watches", "exemptions", "frame_seconds")
-    return session_answer(
-        reply,
-        session_id=session_id,
-        livekit=_livekit(reply.session, client, generation),
-        proctoring={name: proctoring[name] for name in shown},
-        candidate_token=token,
-        links=_links(request, session_id, token),
-    )
+    return reply, {
+        "session_id": session_id,
+        "livekit": _livekit(reply.session, client, generation),
+        "proctoring": {name: proctoring[name] for name in shown},
+        "candidate_token": token,
+        "links": _links(request, session_id, token),
+    }
 
 
 @router.get("/sessions")
 async def list_sessions(
     client: Client,
     caller: Staff,
-    status: Annotated[Literal["initialized", "in_progress", "completed"] | None, Query()] = None,
-    job_id: Annotated[str | None, Query(max_length=200)] = None,
-    email: Annotated[str | None, Query(max_length=320)] = None,
+    wanted: Filters,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
     include: Annotated[Literal["total"] | None, Query()] = None,
@@ -71,7 +118,7 @@ async def list_sessions(
     """Sessions, newest first, a page at a time."""
     before = _read_cursor(client.store.secret, cursor) if cursor is not None else None
     await client.catch_up()
-    found = await client.store.list_snapshots(status=status, job_id=job_id, email=email, limit=limit + 1, before=before)
+    found = await client.store.list_snapshots(wanted, limit=limit + 1, before=before)
     page, more = found[:limit], len(found) > limit
     now = wall_ms()
     answer: dict[str, Any] = {
@@ -82,7 +129,7 @@ async def list_sessions(
         "has_more": more,
     }
     if include == "total":
-        answer["total"] = await client.store.count_snapshots(status=status, job_id=job_id, email=email)
+        answer["total"] = await client.store.count_snapshots(wanted)
     return answer
 
 
@@ -104,7 +151,7 @@ async def update(
     """Change a session that has not started."""
     command = body.command()
     if body.job_id is not None and body.questions is None and "job_id" in body.model_fields_set:
-        questions = await _bank_questions(client, body.job_id)
+        questions, command.changes["drawn"] = await questions_of(body, client, seed_of(b"", "", None))
         command.changes["questions"] = [
             {"text": q.text, "type": q.type, "time_limit_seconds": q.time_limit_seconds} for q in questions
         ]
@@ -274,15 +321,6 @@ async def verify(session_id: str, client: Client, caller: Staff) -> dict[str, An
 
 def _staff_view(state: State, now: int) -> dict[str, Any]:
     return session_view(state, now, "staff", policy_of(state))
-
-
-async def _bank_questions(client: InterviewClient, job_id: str) -> tuple[commands.Question, ...]:
-    job = await client.store.get_job(job_id)
-    if job is None:
-        raise NotFound(f"There is no job {job_id!r}; give questions, or the id of a job that exists.")
-    return tuple(
-        commands.Question(q["text"], q.get("type", "text"), q.get("time_limit_seconds")) for q in job["questions"]
-    )
 
 
 def _livekit(session: dict[str, Any], client: InterviewClient, link: int) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class Create:
     expires_at: int | None = None
     accommodations: Accommodations = Accommodations()
     metadata: dict[str, str] = field(default_factory=dict)
+    drawn: dict[str, Any] | None = None
+    """How the questions were taken from their job: {version, pick, shuffle, seed}; None: they are the session's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +299,23 @@ class GiveVerdict:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoteReport:
+    """A report was made of all events up to `as_of`. `sha256` is that of its JSON text, `score` the integrity score."""
+
+    as_of: int
+    sha256: str
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a person decides about the candidate after reading the report."""
+
+    verdict: Literal["advance", "hold", "reject"]
+    note: str
+
+
 Command = (
     Create
     | Update
@@ -326,6 +345,8 @@ Command = (
     | NoteHookFailure
     | Dispute
     | GiveVerdict
+    | NoteReport
+    | Review
 )
 
 CLIENT_COMMANDS = (Update, Start, Answer, Pause, Resume, Extend, End, Consent, NewLink, Delete)

@@ -22,6 +22,8 @@
     note_room   livekit                livekit                           room_closed
     note_recording                     recording                         recording
     note_connected, note_disconnected: `presence.py`
+    note_report (nothing)              (nothing)                         report_made | (nothing)
+    review      409                    409                               review_decided; 409 if it never started
     note_sightings, note_frames, note_reference, note_erased, note_hook_failure, dispute, give_verdict: `proctoring.py`
 
 While the clock stands still for a lost connection, any command of the candidate lets it go on first.
@@ -60,11 +62,13 @@ from orchestrator.interview.commands import (
     NoteHookFailure,
     NoteRecording,
     NoteReference,
+    NoteReport,
     NoteRoom,
     NoteSightings,
     Park,
     Pause,
     Resume,
+    Review,
     Start,
     Update,
     check_same_body,
@@ -356,6 +360,26 @@ def _note_recording(state: State, command: NoteRecording, caller: Caller, now: i
     return [event | {"reason": command.reason, "files": list(command.files)}]
 
 
+def _note_report(state: State, command: NoteReport, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    if state.status != "completed" or command.as_of <= state.report_made:
+        return []
+    made = {"as_of": command.as_of, "sha256": command.sha256, "score": command.score}
+    return [{"type": "report_made", **made}]
+
+
+def _review(state: State, command: Review, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
+    require_reportable(state)
+    return [{"type": "review_decided", "verdict": command.verdict, "note": command.note}]
+
+
+def require_reportable(state: State) -> None:
+    """Raises StateConflict if there is no report, since the interview has not ended or never started."""
+    if state.status != "completed":
+        raise conflict(state, "There is a report once the interview is completed.")
+    if state.started_at is None:
+        raise conflict(state, f"The interview never started ({state.end_reason}); there is nothing to report.")
+
+
 def _note_connected(state: State, command: NoteConnected, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
     return presence.connected(state, command, now)
 
@@ -422,4 +446,6 @@ _RULES: dict[type, Callable[..., list[Event]]] = {
     NoteHookFailure: _proctoring(proctoring.hook_failed),
     Dispute: _proctoring(proctoring.disputed),
     GiveVerdict: _proctoring(proctoring.verdict_given),
+    NoteReport: _note_report,
+    Review: _review,
 }

@@ -37,9 +37,26 @@ INVISIBLE = frozenset(
         "event_disputed",
         "evidence_kept",
         "evidence_thinned",
+        "report_made",
+        "review_decided",
     }
 )
 """Events that change nothing a client can see in the session (`placement` is not versioned)."""
+REPORTED = frozenset(
+    {
+        "completed",
+        "event_disputed",
+        "erased",
+        "evidence_kept",
+        "evidence_thinned",
+        "frames",
+        "proctoring_event",
+        "recording",
+        "review_decided",
+        "verdict_given",
+    }
+)
+"""Events that the report of a completed interview tells of."""
 OF_A_LOSS = frozenset({"activated", "clock_credited", "hooks_suspended"})
 """What an entry of an activation has that was caused by nothing but the loss of the actor before."""
 
@@ -63,6 +80,8 @@ def fold(state: State | None, entry: Entry, seen: dict[int, Seen] | None = None)
     state = replace(state, proctoring=state.proctoring.advanced(at, video=state.has_video))
     for event in events:
         state = replace(apply(state, event, entry.at), seq=state.seq + 1)
+        if state.status == "completed" and state.started_at is not None and event["type"] in REPORTED:
+            state = replace(state, report_due=state.seq)
         proctoring, news = sightings.step(
             state.proctoring, event, state.seq, at, started_at=state.started_at, lost=state.presence.lost
         )
@@ -135,6 +154,7 @@ def _created(session_id: str, event: dict[str, Any], at: int) -> State:
         expires_at=event["expires_at"],
         accommodations=Accommodations(**event["accommodations"]),
         metadata=event["metadata"],
+        drawn=event.get("drawn"),
         proctoring=Proctoring(**event.get("proctoring", {})),
     )
 
@@ -327,6 +347,10 @@ def _parked(state: State, event: dict[str, Any], at: int) -> State:
     return replace(state, actor=None, node=None, parked=event["reason"], parked_since=event["since"])
 
 
+def _report_made(state: State, event: dict[str, Any], at: int) -> State:
+    return replace(state, report_made=event["as_of"], report_score=event["score"])
+
+
 def _deleted(state: State, event: dict[str, Any], at: int) -> State:
     return replace(state, status="deleted", open=None, actor=None, node=None)
 
@@ -352,6 +376,7 @@ _CHANGES: dict[str, Callable[[State, dict[str, Any], int], State]] = {
     "livekit": _livekit,
     "recording": _recording,
     "room_closed": _room_closed,
+    "report_made": _report_made,
     "erased": _erased,
     **dict.fromkeys(JOINED, _connected),
     **dict.fromkeys(LEFT | LOST, _disconnected),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,26 @@ class Snapshot:
     """JSON text; only the interview package reads it."""
     room: str | None = None  # new fields come last, with a default: processes of two versions may meet
     front_end: str | None = None
+    report: str | None = None
+    words: list[str] = field(default_factory=list)
+    """Of the candidate's name and email, to search for by how they begin."""
+    score: float | None = None
+
+
+MAX_WORDS = 20
+_BETWEEN = re.compile(r"[\s@.,;:_+'\"()-]+")
+
+
+def words_of(*texts: str) -> list[str]:
+    """The words of some texts in the form in which they are searched for, each once."""
+    found = (word for text in texts for word in (text, *_BETWEEN.split(text)))
+    return list(dict.fromkeys(word.casefold()[:100] for word in found if word))[:MAX_WORDS]
+
+
+def searched_words(text: str) -> list[str]:
+    """What somebody searches for, in that form. An address is searched for as it is."""
+    found = (word for part in text.split() for word in ([part] if "@" in part else _BETWEEN.split(part)))
+    return [word.casefold()[:100] for word in found if word][:MAX_WORDS]
 
 
 @dataclass(frozen=True, slots=True)

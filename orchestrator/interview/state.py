@@ -16,7 +16,7 @@ from typing import Any, Literal
 from orchestrator.interview import sightings
 from orchestrator.interview.commands import Accommodations, Question
 from orchestrator.interview.sightings import Proctoring
-from orchestrator.interview.snapshot import Snapshot
+from orchestrator.interview.snapshot import Snapshot, words_of
 
 Status = Literal["initialized", "in_progress", "completed", "deleted"]
 
@@ -183,6 +183,8 @@ class State:
     expires_at: int | None = None
     accommodations: Accommodations = Accommodations()
     metadata: dict[str, str] = field(default_factory=dict)
+    drawn: dict[str, Any] | None = None
+    """How the questions were taken from their job: {version, pick, shuffle, seed}."""
     started_at: int | None = None
     completed_at: int | None = None
     end_reason: str | None = None
@@ -207,6 +209,12 @@ class State:
     recording: Recording = Recording()
     presence: Presence = Presence()
     proctoring: Proctoring = Proctoring()
+    report_due: int = 0
+    """The seq of the last event that the report of a completed interview is to tell of; 0: there is nothing to tell."""
+    report_made: int = 0
+    """The seq up to which one was made."""
+    report_score: float | None = None
+    """The integrity score that it has."""
     commands: tuple[tuple[str, str, int], ...] = ()
     """Remembered client commands, oldest first: (key, hash, at)."""
 
@@ -296,6 +304,11 @@ class State:
         later = mode in ("deferred", "none") and self.status == "initialized"
         return "later" if later else "wanted"
 
+    @property
+    def report_work(self) -> str | None:
+        """Whether a report is `wanted`, for sweeps."""
+        return "wanted" if self.status == "completed" and self.report_due > self.report_made else None
+
     def limit_ms(self, index: int) -> int:
         """The time limit of a question after the multiplier, in ms."""
         question = self.questions[index]
@@ -334,6 +347,9 @@ def snapshot_of(state: State) -> Snapshot:
         duration=state.duration_ms,
         room=state.room_work,
         front_end=state.presence.front_end,
+        report=state.report_work,
+        words=words_of(state.candidate.name, state.candidate.email),
+        score=state.report_score,
         state=dump_state(state),
     )
 

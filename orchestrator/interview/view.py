@@ -197,5 +197,7 @@ _STAFF_EVENTS = frozenset(
         "hook_failed",
         "hooks_suspended",
         "verdict_given",
+        "report_made",
+        "review_decided",
     }
 )

@@ -1,7 +1,9 @@
-"""Question banks: {job_id, title, questions: [{text, type, time_limit_seconds}], created_at, updated_at}."""
+"""Question banks: {job_id, title, questions: [{text, type, time_limit_seconds}], pick?, shuffle?, version, created_at,
+updated_at}. What was replaced is kept, by its version."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from typing import Any
@@ -21,17 +23,33 @@ class JobStore:
     _timeout: float
 
     async def put_job(self, job: Job, *, create: bool) -> bool:
-        """Insert or replace. False: it exists already (create), or there is none (replace)."""
-        document = {"_id": job["job_id"], "content": json.dumps(job, ensure_ascii=False)}
+        """Insert, or replace the version before it. False: it exists already (create), or that version is not there."""
+        version = job.get("version", 1)
+        document = _document(job["job_id"], job)
         async with guarded(self._timeout, writing=True):
             if not create:
-                result = await self._db.jobs.replace_one({"_id": job["job_id"]}, document)
-                return result.matched_count > 0
+                before = await self._db.jobs.find_one({"_id": job["job_id"]})
+                known = None if before is None else json.loads(before["content"])
+                if known is None or known.get("version", 1) != version - 1:
+                    return False
+                with contextlib.suppress(DuplicateKeyError):
+                    await self._db.job_versions.insert_one(_document(_version_key(job["job_id"], version - 1), known))
+                same = {"_id": job["job_id"], "content": before["content"]}
+                return (await self._db.jobs.replace_one(same, document)).matched_count > 0
             try:
                 await self._db.jobs.insert_one(document)
             except DuplicateKeyError:
                 return False
         return True
+
+    async def get_job_version(self, job_id: str, version: int) -> Job | None:
+        """A job as it was in a version."""
+        job = await self.get_job(job_id)
+        if job is None or job.get("version", 1) == version:
+            return job
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.job_versions.find_one({"_id": _version_key(job_id, version)})
+        return json.loads(found["content"]) if found else None
 
     async def remember_key(self, principal: str, key: str, body_hash: str, now: int) -> bool:
         """Keep an idempotency key of a call that makes no session. True: it was known, with this body.
@@ -66,6 +84,19 @@ class JobStore:
         return sorted((json.loads(d["content"]) for d in found), key=lambda job: job["job_id"])
 
     async def delete_job(self, job_id: str) -> bool:
+        job = await self.get_job(job_id)
+        if job is None:
+            return False
+        versions = [_version_key(job_id, version) for version in range(1, job.get("version", 1) + 1)]
         async with guarded(self._timeout, writing=True):
             result = await self._db.jobs.delete_one({"_id": job_id})
+            await self._db.job_versions.delete_many({"_id": {"$in": versions}})
         return result.deleted_count > 0
+
+
+def _version_key(job_id: str, version: int) -> str:
+    return f"{job_id}:{version}"
+
+
+def _document(key: str, job: Job) -> dict[str, Any]:
+    return {"_id": key, "content": json.dumps(job, ensure_ascii=False)}

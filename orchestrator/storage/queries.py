@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
-from orchestrator.interview.snapshot import Snapshot
+from orchestrator.interview.snapshot import Snapshot, searched_words
 from orchestrator.storage.connection import guarded
 from orchestrator.storage.documents import snapshot_from
 
 Position = tuple[int, str]
 """Where a page of a list ended: (created_at, session_id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sessions. Times in ms, `created_until` excluded. `text`: words, each the beginning of one in the
+    candidate's name or email."""
+
+    status: str | None = None
+    job_id: str | None = None
+    email: str | None = None
+    end_reason: str | None = None
+    created_from: int | None = None
+    created_until: int | None = None
+    text: str = ""
+    least_score: float | None = None
+    most_score: float | None = None
+
+    def query(self) -> dict[str, Any]:
+        plain = {
+            "status": self.status,
+            "job_id": self.job_id,
+            "email": self.email.casefold() if self.email is not None else None,
+            "end_reason": self.end_reason,
+            "created_at": _between(self.created_from, self.created_until, "$lt"),
+            "score": _between(self.least_score, self.most_score, "$lte"),
+        }
+        query: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
+        words = [{"words": {"$regex": f"^{re.escape(word)}"}} for word in searched_words(self.text)]
+        return query | ({"$and": words} if words else {})
+
+
+def _between(least: float | None, most: float | None, most_by: str) -> dict[str, float] | None:
+    limits = {by: value for by, value in (("$gte", least), (most_by, most)) if value is not None}
+    return limits or None
+
+
+ALL = Wanted()
 
 
 class SnapshotQueries:
@@ -21,16 +60,10 @@ class SnapshotQueries:
     _timeout: float
 
     async def list_snapshots(
-        self,
-        *,
-        status: str | None = None,
-        job_id: str | None = None,
-        email: str | None = None,
-        limit: int = 50,
-        before: Position | None = None,
+        self, wanted: Wanted = ALL, *, limit: int = 50, before: Position | None = None
     ) -> list[Snapshot]:
         """Newest first, after the position where the last page ended."""
-        query = _filter(status, job_id, email)
+        query = wanted.query()
         if before is not None:
             at, session_id = before
             query["$or"] = [
@@ -46,11 +79,9 @@ class SnapshotQueries:
             found = await self._db.snapshots.find({"_id": {"$in": session_ids}}, {"version": 1}).to_list(None)
         return {document["_id"]: document["version"] for document in found}
 
-    async def count_snapshots(
-        self, *, status: str | None = None, job_id: str | None = None, email: str | None = None
-    ) -> int:
+    async def count_snapshots(self, wanted: Wanted = ALL) -> int:
         async with guarded(self._timeout, writing=False):
-            return await self._db.snapshots.count_documents(_filter(status, job_id, email))
+            return await self._db.snapshots.count_documents(wanted.query())
 
     async def overdue(self, now: int, limit: int) -> list[Snapshot]:
         """Sessions in progress whose deadline was before `now` (ms)."""
@@ -83,6 +114,12 @@ class SnapshotQueries:
             found = await self._db.snapshots.find({"room": work}, {"room": 1}).limit(limit).to_list(None)
         return [document["_id"] for document in found]
 
+    async def sessions_with_report(self, work: str, limit: int) -> list[str]:
+        """Ids of completed sessions whose report is `wanted`."""
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"report": work}, {"report": 1}).limit(limit).to_list(None)
+        return [document["_id"] for document in found]
+
     async def held_by_front_end(self, front_end: str, limit: int) -> list[str]:
         """Ids of sessions whose candidate's live channel is (or was) at this front end."""
         async with guarded(max(self._timeout, 5.0), writing=False):
@@ -106,6 +143,10 @@ class SnapshotQueries:
         """Sessions that were never started and should have been by `now` (ms)."""
         query = {"expires_at": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("expires_at", ASCENDING)], limit)
+
+    async def ended_before(self, at: int, limit: int) -> list[Snapshot]:
+        """Completed sessions that were created before `at` (ms)."""
+        return await self._find({"status": "completed", "created_at": {"$lt": at}}, [("created_at", ASCENDING)], limit)
 
     async def stats(self) -> dict[str, Any]:
         """Counts by status and end reason, and the sum and number of durations (ms)."""
@@ -132,14 +173,3 @@ class SnapshotQueries:
 def _count_by(field: str) -> list[dict[str, Any]]:
     """Group by one plain field: the embedded server takes no compound group keys."""
     return [{"$group": {"_id": field, "n": {"$sum": 1}, "duration": {"$sum": "$duration"}}}]
-
-
-def _filter(status: str | None, job_id: str | None, email: str | None) -> dict[str, Any]:
-    query: dict[str, Any] = {}
-    if status is not None:
-        query["status"] = status
-    if job_id is not None:
-        query["job_id"] = job_id
-    if email is not None:
-        query["email"] = email.casefold()
-    return query

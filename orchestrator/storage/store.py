@@ -5,7 +5,8 @@
     snapshots    one a session, only over an older seq; create's carries entry 1
     drafts       one an open question, by epoch and revision
     stills, reference_faces   pictures, see evidence.py
-    jobs, keys, alive, draining, secrets
+    reports, erasures   see reports.py
+    jobs, job_versions, keys, alive, draining, secrets
 
 The unique key of the journal is the only lock in the system.
 """
@@ -39,12 +40,13 @@ from orchestrator.storage.documents import (
 from orchestrator.storage.evidence import EvidenceStore
 from orchestrator.storage.jobs import JobStore
 from orchestrator.storage.queries import SnapshotQueries
+from orchestrator.storage.reports import ReportStore
 
 DUPLICATE_KEY = 11000
 TAIL = 4
 
 
-class Store(SnapshotQueries, JobStore, EvidenceStore):
+class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
     """One connection to the database. Every call raises Unavailable or OutcomeUnknown when it is away."""
 
     def __init__(self, client: Any, name: str, timeout_seconds: float) -> None:
@@ -89,6 +91,8 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
             ("snapshots", [("email", ASCENDING)], {}),
             ("snapshots", [("room", ASCENDING)], {}),
             ("snapshots", [("front_end", ASCENDING)], {}),
+            ("snapshots", [("report", ASCENDING)], {}),
+            ("snapshots", [("words", ASCENDING)], {}),
             ("drafts", [("session_id", ASCENDING)], {}),
             ("stills", [("session_id", ASCENDING)], {}),
             ("still_images", [("session_id", ASCENDING)], {}),
@@ -320,6 +324,7 @@ class Store(SnapshotQueries, JobStore, EvidenceStore):
         """Remove what a tombstoned session left, its pictures first. Bodies go; their keys stay, so that a
         stale owner still collides. Can be repeated."""
         await self.erase_evidence(session_id)
+        await self.erase_report(session_id)
         async with guarded(max(self._timeout, 10.0), writing=True):
             await self._db.snapshots.delete_one({"_id": session_id})
             await self._db.drafts.delete_many({"session_id": session_id})

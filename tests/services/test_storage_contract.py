@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
+import secrets
 import time
 from dataclasses import replace
 from functools import partial
@@ -11,14 +14,25 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import CommandIdReused, InvalidInput, OrchestratorError, OutcomeUnknown, Retryable, Unavailable
-from orchestrator.interview.commands import Answer, Start
+from actors.report_maker import make_report
+from orchestrator.errors import (
+    CommandIdReused,
+    InvalidInput,
+    NotFound,
+    OrchestratorError,
+    OutcomeUnknown,
+    Retryable,
+    Unavailable,
+)
+from orchestrator.interview.commands import Answer, Delete, End, Start
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
-from orchestrator.interview.snapshot import Draft, Snapshot
+from orchestrator.interview.snapshot import Draft, Snapshot, words_of
 from orchestrator.interview.state import State, snapshot_of
 from orchestrator.journal import Appended, Collision
 from orchestrator.session import Request, Session, delete_request, state_of
+from orchestrator.storage.queries import Wanted
+from orchestrator.storage.reports import StoredReport
 from orchestrator.storage.store import Store
 from tests.servers import FerretDB, MongoServer, proxy_to
 from tests.unit.world import STAFF, T0, first_entry
@@ -358,10 +372,31 @@ async def test_lists_are_filtered_and_paged(store: Store) -> None:
         pages += [s.session_id for s in page]
         before = (page[-1].created_at, page[-1].session_id)
     assert pages == [f"s{n}" for n in (6, 5, 4, 3, 2, 1, 0)]
-    assert [s.session_id for s in await store.list_snapshots(status="completed")] == ["s6", "s3", "s0"]
-    assert await store.count_snapshots(status="completed", job_id="job-0") == 2
-    assert [s.session_id for s in await store.list_snapshots(email="3@EXAMPLE.com")] == ["s3"]
+    assert [s.session_id for s in await store.list_snapshots(Wanted(status="completed"))] == ["s6", "s3", "s0"]
+    assert await store.count_snapshots(Wanted(status="completed", job_id="job-0")) == 2
+    assert [s.session_id for s in await store.list_snapshots(Wanted(email="3@EXAMPLE.com"))] == ["s3"]
     assert (await store.stats())["by_status"] == {"completed": 3, "in_progress": 4}
+
+
+async def test_people_are_found_by_what_they_are_called(store: Store) -> None:
+    people = [
+        ("Ada Lovelace", "ada@example.com"),
+        ("Grace Hopper", "grace.hopper@navy.mil"),
+        ("李 雷", "lei@example.com"),
+    ]
+    for n, (name, email) in enumerate(people):
+        await store.insert_snapshot(a_snapshot(f"s{n}", T0 + n, words=words_of(name, email), score=90.0 - n))
+
+    async def found(text: str, **more: Any) -> list[str]:
+        return [s.session_id for s in await store.list_snapshots(Wanted(text=text, **more))]
+
+    assert await found("love") == await found("ADA lov") == await found("ada@exa") == ["s0"]
+    assert await found("example.com") == await found("example") == ["s2", "s0"]
+    assert await found("hopper grace") == await found("grace hopper") == await found("navy") == ["s1"]
+    assert await found("李") == ["s2"] and await found("ada hopper") == [] and await found(".*@") == []
+    assert await found("", least_score=89, most_score=90) == ["s1", "s0"]
+    assert await found("example", created_from=T0 + 1) == await found("", created_from=T0 + 2) == ["s2"]
+    assert await found("", created_from=T0, created_until=T0 + 2) == ["s1", "s0"]
 
 
 async def test_sweeps_find_what_is_due(store: Store) -> None:
@@ -382,10 +417,17 @@ async def test_jobs_are_kept_as_they_were(store: Store) -> None:
     assert await store.put_job(job, create=True)
     assert not await store.put_job({**job, "title": "other"}, create=True)
     assert await store.get_job("dev") == job
-    assert await store.put_job({**job, "title": "new"}, create=False)
+    assert not await store.put_job({**job, "title": "new"}, create=False), "there is no version before it"
+    assert await store.put_job({**job, "title": "new", "version": 2}, create=False)
+    assert not await store.put_job({**job, "title": "late", "version": 2}, create=False)
+    assert await store.get_job_version("dev", 1) == job and await store.get_job_version("dev", 3) is None
+    latest = await store.get_job_version("dev", 2)
+    assert latest is not None and latest["title"] == "new"
     assert [j["title"] for j in await store.list_jobs()] == ["new"]
     assert await store.delete_job("dev") and not await store.delete_job("dev")
-    assert not await store.put_job(job, create=False)
+    assert not await store.put_job({**job, "version": 2}, create=False)
+    assert await store.get_job_version("dev", 1) is None
+    assert await store.put_job(job, create=True)
 
 
 async def test_an_idempotency_key_is_kept_with_its_body(store: Store) -> None:
@@ -410,3 +452,57 @@ async def test_the_last_proof_of_life_is_found(store: Store) -> None:
     for at in (T0, T0 + 1000):
         await store.alive("node-1", at)
     assert await store.last_alive("node-1") == T0 + 1000
+
+
+async def test_a_report_gives_way_to_newer_ones_only(store: Store) -> None:
+    assert await store.report_of("s1") is None
+    text = '{"answer": "é\\u0000 ' + "x" * 5_000_000 + '"}'
+    assert await store.save_report(StoredReport("s1", 5, text))
+    assert not await store.save_report(StoredReport("s1", 5, "{}")) and not await store.save_report(
+        StoredReport("s1", 4, "{}")
+    )
+    assert await store.report_of("s1") == StoredReport("s1", 5, text)
+    assert await store.save_report(StoredReport("s1", 6, "{}"))
+    assert await store.report_of("s1") == StoredReport("s1", 6, "{}")
+    await store.erase("s1")
+    assert await store.report_of("s1") is None
+
+
+async def test_the_largest_report_fits(store: Store) -> None:
+    """200 answers of 64 KB that cannot be made smaller than their letters allow."""
+    text = json.dumps([secrets.token_urlsafe(49_000) for _ in range(200)])
+    assert len(text) > 13_000_000
+    assert await store.save_report(StoredReport("s1", 5, text))
+    assert await store.report_of("s1") == StoredReport("s1", 5, text)
+
+
+async def test_a_report_is_made_of_a_stored_interview(store: Store) -> None:
+    await created(store)
+    session = await Session.load(store, "s1")
+    for at, command in enumerate((Start(), Answer(0, "first"), End())):
+        await session.execute(Request(command, STAFF, T0 + at), T0 + at)
+    await store.save_snapshot(snapshot_of(session.state))
+    assert await store.sessions_with_report("wanted", 10) == ["s1"]
+    made = await make_report(store, "s1")
+    assert made is not None and made.content()["journal"]["verified"] is True
+    assert made.content()["questions"][0]["answer"] == "first"
+    assert await store.sessions_with_report("wanted", 10) == []
+    assert await store.report_of("s1") == made and await make_report(store, "s1") is None
+    events = (await store.entries("s1", made.as_of))[0].content()["events"]
+    assert events == [{"type": "report_made", "as_of": made.as_of, "sha256": sha256(made.text), "score": 100.0}]
+    assert [s.session_id for s in await store.list_snapshots(Wanted(least_score=100))] == ["s1"]
+
+
+async def test_of_a_deleted_interview_no_report_is_left(store: Store) -> None:
+    await created(store)
+    session = await Session.load(store, "s1")
+    for at, command in enumerate((Start(), End(), Delete())):
+        await session.execute(Request(command, STAFF, T0 + at), T0 + at)
+    with pytest.raises(NotFound):
+        await make_report(store, "s1")
+    await store.erase("s1")
+    assert await store.report_of("s1") is None
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -37,6 +37,8 @@ from orchestrator.livekit import LiveKit
 from orchestrator.policies import policy_of
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
+from orchestrator.storage.queries import ALL, Wanted
+from orchestrator.storage.reports import StoredReport
 from orchestrator.vision import LbpVerifier, check_frame
 from tests.unit.evidence_world import MemoryEvidence
 from tests.unit.virtual import run_virtual
@@ -59,9 +61,12 @@ class MemoryStore(MemoryEvidence):
         super().__init__()
         self.states = states
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.job_versions: dict[tuple[str, int], dict[str, Any]] = {}
         self.journal: dict[str, list[Entry]] = {}
         self.drafts: dict[tuple[str, int], Draft] = {}
         self.proofs: dict[str, int] = {}
+        self.reports: dict[str, StoredReport] = {}
+        self.erased: list[dict[str, Any]] = []
         self.away: Exception | None = None
 
     async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
@@ -85,6 +90,31 @@ class MemoryStore(MemoryEvidence):
         if self.away is not None:
             raise self.away
 
+    async def verify(self, session_id: str) -> dict[str, Any]:
+        return {"ok": True, "entries": len(self.journal[session_id]), "head": "00", "broken_at": None}
+
+    async def save_report(self, report: StoredReport) -> bool:
+        known = self.reports.get(report.session_id)
+        if known is not None and known.as_of >= report.as_of:
+            return False
+        self.reports[report.session_id] = report
+        return True
+
+    async def report_of(self, session_id: str) -> StoredReport | None:
+        return self.reports.get(session_id)
+
+    async def erase_report(self, session_id: str) -> None:
+        self.reports.pop(session_id, None)
+
+    async def note_erasure(self, at: int, by: str, sessions: int) -> None:
+        self.erased.append({"at": at, "by": by, "sessions": sessions})
+
+    async def erasures(self) -> list[dict[str, Any]]:
+        return self.erased
+
+    async def sessions_with_report(self, work: str, limit: int) -> list[str]:
+        return [s for s, state in self.states.items() if state.report_work == work][:limit]
+
     async def alive(self, holder: str, now: int) -> None:
         self.proofs[holder] = now
 
@@ -101,17 +131,28 @@ class MemoryStore(MemoryEvidence):
         return [s for s, state in self.states.items() if state.presence.front_end == front_end][:limit]
 
     async def put_job(self, job: dict[str, Any], *, create: bool) -> bool:
-        if create == (job["job_id"] in self.jobs):
+        known = self.jobs.get(job["job_id"])
+        if create == (known is not None) or (known and known["version"] != job["version"] - 1):
             return False
         self.jobs[job["job_id"]] = job
+        self.job_versions[job["job_id"], job["version"]] = job
         return True
+
+    async def list_jobs(self) -> list[dict[str, Any]]:
+        return sorted(self.jobs.values(), key=lambda job: job["job_id"])
+
+    async def get_job_version(self, job_id: str, version: int) -> dict[str, Any] | None:
+        return self.job_versions.get((job_id, version)) if job_id in self.jobs else None
 
     async def get_job(self, job_id: str) -> dict[str, Any] | None:
         return self.jobs.get(job_id)
 
-    async def list_snapshots(self, *, limit: int, before: tuple[int, str] | None, **_: Any) -> list[Snapshot]:
+    async def list_snapshots(
+        self, wanted: Wanted = ALL, *, limit: int, before: tuple[int, str] | None = None
+    ) -> list[Snapshot]:
         found = sorted(map(snapshot_of, self.states.values()), key=_place, reverse=True)
-        return [s for s in found if before is None or _place(s) < before][:limit]
+        by_email = [s for s in found if wanted.email in (None, s.email)]
+        return [s for s in by_email if before is None or _place(s) < before][:limit]
 
 
 class MemoryPictures(SessionPictures):

@@ -131,6 +131,8 @@ def everything() -> Story:
     story.do(c.End("hidden-end"), 2_000, BOSS, draft("to the end", 4))
     story.do(c.NoteRoom("closed"), 2_001, LIVEKIT)
     story.do(c.GiveVerdict("cleared", "hidden-verdict"), 2_002, BOSS)
+    story.do(c.NoteReport(story.state.seq, "hidden-report"), 2_002, SYSTEM)
+    story.do(c.Review("advance", "hidden-review"), 2_003, BOSS)
     story.do(c.Delete(), 2_003, BOSS)
     return story
 
@@ -158,6 +160,8 @@ TOLD_AS: dict[str, tuple[str | None, str]] = {
     "evidence_kept": (None, "proctoring"),
     "event_disputed": (None, "proctoring"),
     "verdict_given": (None, "proctoring"),
+    "report_made": (None, "journal"),
+    "review_decided": (None, "journal"),
     "proctoring_event": ("proctoring", "proctoring"),
     "question_opened": ("question", "question"),
     "question_closed": (CLOSED, CLOSED),

@@ -1,12 +1,11 @@
 import { useEffect, useReducer, useState } from "preact/hooks";
 import { Controls } from "./Controls";
 import { Journal } from "./Journal";
-import { KeyForm } from "./KeyForm";
+import { KeyForm, STORED_KEY } from "./KeyForm";
 import { Answers, Header, OpenQuestion } from "./Overview";
 import { LiveSession } from "./session";
 import { eventText, isWorthSaying } from "./words";
 
-const STORED_KEY = "staff-key";
 
 export function App({ sessionId }: { sessionId: string }) {
   const [login, setLogin] = useState({ key: sessionStorage.getItem(STORED_KEY) });
@@ -25,7 +24,7 @@ export function App({ sessionId }: { sessionId: string }) {
     setLogin({ key });
   };
   if (live === null) return null;
-  if (live.access === "key") return <KeyForm wasRefused={login.key !== null} onKey={useKey} />;
+  if (live.access === "key") return <KeyForm title="Live view of an interview" wasRefused={login.key !== null} onKey={useKey} />;
   return <Shown live={live} />;
 }
 

@@ -1,7 +1,11 @@
 import { useEffect, useRef } from "preact/hooks";
 
+/** Where a tab keeps it. */
+export const STORED_KEY = "staff-key";
+
 /** Asks staff for their key. */
-export function KeyForm({ wasRefused, onKey }: { wasRefused: boolean; onKey(key: string): void }) {
+export function KeyForm(props: { title: string; wasRefused: boolean; onKey(key: string): void }) {
+  const { title, wasRefused, onKey } = props;
   const input = useRef<HTMLInputElement>(null);
   useEffect(() => input.current?.focus(), [wasRefused]);
   const submit = (event: Event): void => {
@@ -11,8 +15,8 @@ export function KeyForm({ wasRefused, onKey }: { wasRefused: boolean; onKey(key:
   };
   return (
     <form class="key-form panel" onSubmit={submit}>
-      <h1>Live view of an interview</h1>
-      <p>This view is for staff. The key is kept until this tab is closed.</p>
+      <h1>{title}</h1>
+      <p>This page is for staff. The key is kept until this tab is closed.</p>
       {wasRefused && (
         <p id="key-error" class="error" role="alert">
           This key was not accepted. Check it and try again.

@@ -1,0 +1,94 @@
+"""make_reports: the Ray task that makes reports of completed interviews, in a process of its own.
+
+It can be repeated and run twice at once: a report is kept only over an older one, and noted once in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+
+from actors.clock import wall_ms
+from actors.storage import open_store
+from orchestrator import __version__, evaluators, logs
+from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.interview.commands import SYSTEM, NoteReport
+from orchestrator.interview.entry import canonical_json
+from orchestrator.interview.fold import fold_all
+from orchestrator.interview.report import Extras, report_of
+from orchestrator.interview.state import snapshot_of
+from orchestrator.jobs import DEFAULT_JOB_ID
+from orchestrator.policies import policy_of
+from orchestrator.session import Request, Session
+from orchestrator.settings import get_settings
+from orchestrator.storage.reports import StoredReport
+from orchestrator.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def make_reports(session_ids: list[str]) -> dict[str, str | None]:
+    """What became of each: None, or the code of the error."""
+    logs.configure()
+    return asyncio.run(_make_all(session_ids))
+
+
+async def _make_all(session_ids: list[str]) -> dict[str, str | None]:
+    store = await open_store()
+    try:
+        return {session_id: await _made(store, session_id) for session_id in session_ids}
+    finally:
+        await store.close()
+
+
+async def _made(store: Store, session_id: str) -> str | None:
+    try:
+        await make_report(store, session_id)
+    except NotFound:
+        return None  # it was deleted meanwhile
+    except OrchestratorError as error:
+        return error.code
+    except Exception as error:
+        log.exception("a report could not be made", extra={"session_id": session_id})
+        return type(error).__name__
+    return None
+
+
+async def make_report(store: Store, session_id: str) -> StoredReport | None:
+    """Make the report of all that is in the journal now, keep it, and note it. None: there is nothing to report.
+
+    Raises NotFound, and what the store raises.
+    """
+    session = await Session.load(store, session_id)
+    if session.state.report_work is None:
+        await store.save_snapshot(snapshot_of(session.state))  # what was found by is old
+        return None
+    entries = await store.entries(session_id, 0, 0)
+    chain = await store.verify(session_id)
+    state = fold_all(None, entries)
+    assert state is not None
+    job = await store.get_job(state.job_id or DEFAULT_JOB_ID)
+    extras = Extras(
+        chain=chain,
+        software=__version__,
+        policy=policy_of(state),
+        job_title=job["title"] if job else None,
+        stills={still.id: still for still in await store.kept_of(session_id)},
+        scores=evaluators.scores_of(state, evaluators.installed(get_settings().evaluators)),
+    )
+    content = report_of(entries, extras, wall_ms())
+    text = canonical_json(content)
+    report = StoredReport(session_id, state.seq, text)
+    await store.save_report(report)
+    now = wall_ms()
+    integrity = content["proctoring"]["integrity"]
+    score = integrity["score"] if integrity else None
+    note = NoteReport(state.seq, hashlib.sha256(text.encode()).hexdigest(), score)
+    try:
+        await session.execute(Request(note, SYSTEM, now), now)
+    except NotFound:
+        await store.erase_report(session_id)
+        raise
+    await store.save_snapshot(snapshot_of(session.state))
+    return report

@@ -1,0 +1,120 @@
+"""A report as a page that a person reads, prints and forwards. It loads nothing but our style sheet."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from pygments.lexers.special import TextLexer
+from pygments.util import ClassNotFound
+
+from api.report_picture import picture
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+PICTURES = 12
+"""Stills that are shown; the others are told of."""
+
+REASONS = {
+    "finished": "All questions were gone through.",
+    "ended_by_candidate": "The candidate ended it early.",
+    "ended_by_staff": "Staff ended it early.",
+    "abandoned": "The candidate was never there.",
+}
+STATUSES = {
+    "answered": "Answered",
+    "draft": "Time ran out; this is what was typed by then",
+    "no_answer": "Time ran out without an answer",
+    "left_open": "Open when the interview ended, without an answer",
+    "not_reached": "Not reached",
+}
+CAUSES = {
+    "network": "the connection was lost",
+    "crash": "a machine of ours failed",
+    "hung": "a machine of ours hung",
+    "extended": "given by staff",
+    "storage_unavailable": "answers could not be stored",
+    "parked": "the interview was interrupted",
+}
+VERDICTS = {"advance": "Advance", "hold": "Hold", "reject": "Reject"}
+
+
+def render(report: dict[str, Any], pictures: Sequence[tuple[str, bytes, str]] = (), *, for_staff: bool = True) -> str:
+    """The page. `pictures`: (still id, bytes, media type) of those that are shown."""
+    interview = report["interview"]
+    images = {still: f"data:{kind};base64,{base64.b64encode(data).decode()}" for still, data, kind in pictures}
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            interview=interview,
+            images=images,
+            for_staff=for_staff,
+            drawing=picture(report["timeline"], interview["started_at"], interview["completed_at"]),
+            reasons=REASONS,
+            statuses=STATUSES,
+            causes=CAUSES,
+            verdicts=VERDICTS,
+        )
+    )
+
+
+def message(detail: str, again_in: int | None = None) -> str:
+    """A page that says one thing. `again_in` (s): the browser looks again by itself."""
+    return _environment().get_template("report_message.html").render(detail=detail, again_in=again_in)
+
+
+def code(text: str, language: str | None) -> Markup:
+    """An answer in code, highlighted if the language is known."""
+    try:
+        lexer = get_lexer_by_name((language or "").lower(), stripnl=False)
+    except ClassNotFound:
+        lexer = TextLexer(stripnl=False)
+    return Markup(highlight(text, lexer, HtmlFormatter(nowrap=True, classprefix="hl-")))
+
+
+def moment(text: str | None) -> str:
+    """A time of the report for people: to the second, in UTC."""
+    return "" if text is None else f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def duration(seconds: float | None) -> str:
+    """3 h 2 min, 2 min 5 s, 14.2 s"""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole // 60 % 60} min"
+
+
+def words(text: str) -> str:
+    """A name of ours, for people."""
+    return text.replace("_", " ")
+
+
+@lru_cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("api", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"moment": moment, "duration": duration, "words": words, "code": code}
+    return found

@@ -1,0 +1,125 @@
+"""People's data: everything about one candidate, to be handed out or erased. /api/parallel_interview/candidates"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from typing import IO, Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from actors.clock import wall_ms
+from api.routes.sessions import Client
+from api.security import Staff
+from orchestrator.errors import NotFound
+from orchestrator.interview.report import for_staff
+from orchestrator.interview.snapshot import Snapshot
+from orchestrator.interview.view import event_views, iso, session_view
+from orchestrator.policies import policy_of
+from orchestrator.storage.queries import Wanted
+
+router = APIRouter(prefix="/api/parallel_interview/candidates", tags=["people's data"])
+
+Email = Annotated[str, Query(min_length=3, max_length=320)]
+PAGE = 200
+IN_MEMORY_BYTES = 8 * 2**20
+CHUNK_BYTES = 2**18
+EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+@router.delete("")
+async def erase(email: Email, client: Client, caller: Staff) -> dict[str, Any]:
+    """Erase everything about a candidate: each session as DELETE does it, ending those that are live.
+
+    What stays is that it happened: when, by whose key, and how many sessions. After an error, repeat it.
+    """
+    sessions = await _sessions_of(email, client)
+    if sessions:
+        await client.store.note_erasure(wall_ms(), caller.principal, len(sessions))
+    for snapshot in sessions:
+        try:
+            await client.delete(snapshot.session_id, caller)
+        except NotFound:
+            continue  # by somebody else, meanwhile
+    return {"status": "success", "erased_sessions": len(sessions)}
+
+
+@router.get("/erasures")
+async def erasures(client: Client, caller: Staff) -> dict[str, Any]:
+    """When candidates were erased, by whose key, and how many sessions each had; nothing that identifies them."""
+    found = await client.store.erasures()
+    return {
+        "status": "success",
+        "erasures": [{"at": iso(one["at"]), "by": one["by"], "sessions": one["sessions"]} for one in found],
+    }
+
+
+@router.get("/export")
+async def export(email: Email, client: Client, caller: Staff) -> StreamingResponse:
+    """Everything that is kept about a candidate, as a ZIP archive: sessions, journals, reports and pictures."""
+    sessions = await _sessions_of(email, client)
+    if not sessions:
+        raise NotFound("There is no session of a candidate with this address.")
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115 - closed when it has been sent
+    try:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for snapshot in sessions:
+                await _add_session(archive, snapshot.session_id, client)
+    except BaseException:
+        file.close()
+        raise
+    headers = {"Content-Disposition": 'attachment; filename="candidate.zip"', "Cache-Control": "private, no-store"}
+    return StreamingResponse(_chunks(file), media_type="application/zip", headers=headers)
+
+
+async def _sessions_of(email: str, client: Client) -> list[Snapshot]:
+    await client.catch_up()
+    found: list[Snapshot] = []
+    before: tuple[int, str] | None = None
+    while page := await client.store.list_snapshots(Wanted(email=email), limit=PAGE, before=before):
+        found += page
+        before = (page[-1].created_at, page[-1].session_id)
+    return found
+
+
+async def _add_session(archive: zipfile.ZipFile, session_id: str, client: Client) -> None:
+    try:
+        state = await client.read(session_id)
+    except NotFound:
+        return
+    entries = await client.store.entries(session_id, 0, 0)
+    parts: dict[str, Any] = {
+        "session.json": session_view(state, wall_ms(), "staff", policy_of(state)),
+        "journal.json": event_views(entries),
+    }
+    report = await client.store.report_of(session_id)
+    if report is not None:
+        parts["report.json"] = for_staff(report.content())
+    draft = await client.store.draft_of(session_id)
+    if draft is not None:
+        parts["draft.json"] = {"question_index": draft.question_index, "text": draft.text, "at": iso(draft.at)}
+    for name, content in parts.items():
+        text = json.dumps(content, ensure_ascii=False, indent=2)
+        await asyncio.to_thread(archive.writestr, f"{session_id}/{name}", text)
+    reference = await client.store.reference_of(session_id)
+    if reference is not None:
+        await _add_picture(archive, f"{session_id}/reference", reference.image, reference.media_type)
+    for still in await client.store.kept_of(session_id):
+        image = await client.store.kept_image(session_id, still.id)
+        if image is not None:
+            await _add_picture(archive, f"{session_id}/stills/{still.id}", *image)
+
+
+async def _add_picture(archive: zipfile.ZipFile, name: str, image: bytes, kind: str) -> None:
+    await asyncio.to_thread(archive.writestr, f"{name}.{EXTENSIONS.get(kind, 'bin')}", image, zipfile.ZIP_STORED)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,90 @@
+"""Reports: /api/reports/{session_id}, for programs as JSON and for people as a page."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from api import report_page, schemas
+from api.errors import status_of
+from api.headers import CommandId, IfMatch, session_answer
+from api.routes import pages
+from api.routes.sessions import VARY, Client
+from api.security import Staff, authenticated, require_participant
+from orchestrator.errors import Forbidden, NotFound, StateConflict, Unauthorized
+from orchestrator.interview import commands
+from orchestrator.interview.decide import require_reportable
+from orchestrator.interview.report import for_candidate, for_staff
+
+router = APIRouter(prefix="/api/reports", tags=["reports"])
+
+RETRY_SECONDS = 2
+HEADERS = {"Cache-Control": "private, no-store", "Vary": f"Accept, {VARY}", "Referrer-Policy": "no-referrer"}
+
+
+@router.get("/{session_id}", responses={202: {"description": "It is being made."}})
+async def report(
+    session_id: str,
+    request: Request,
+    client: Client,
+    format: Annotated[Literal["json", "html"] | None, Query()] = None,
+) -> Response:
+    """The report of a completed interview. `outdated`: something has happened since, and a newer one is being made."""
+    wants_page = format == "html" or (format is None and "text/html" in request.headers.get("accept", ""))
+    try:
+        caller = await authenticated(request)
+        await require_participant(request, caller, session_id)
+        if caller.role == "candidate" and not client.settings.candidate_reports:
+            raise Forbidden("Reports are for staff.")
+        state = await client.read(session_id)
+        require_reportable(state)
+    except Unauthorized:
+        if not wants_page:
+            raise
+        return pages.sign_in(request)
+    except (Forbidden, NotFound, StateConflict) as error:
+        if not wants_page:
+            raise
+        return _page(report_page.message(error.detail), status_of(error))
+    stored = await client.store.report_of(session_id)
+    if stored is None:
+        headers = HEADERS | {"Retry-After": str(RETRY_SECONDS)}
+        if wants_page:
+            return _page(report_page.message("The report is being made.", again_in=RETRY_SECONDS), 202, headers)
+        pending = {"status": "pending", "session_id": session_id, "detail": "The report is being made."}
+        return JSONResponse(pending, 202, headers=headers)
+    content = stored.content()
+    shown = for_staff(content) if caller.role == "staff" else for_candidate(content)
+    shown["outdated"] = state.report_due > stored.as_of
+    if not wants_page:
+        return JSONResponse({"status": "success", "report": shown}, headers=HEADERS)
+    pictures = await _pictures(client, session_id) if caller.role == "staff" else []
+    return _page(await asyncio.to_thread(report_page.render, shown, pictures, for_staff=caller.role == "staff"))
+
+
+@router.post("/{session_id}/review")
+async def review(
+    session_id: str, body: schemas.ReviewBody, client: Client, caller: Staff, key: CommandId, version: IfMatch
+) -> Response:
+    """What a person decides, having read the report. The journal keeps who it was; the last decision counts."""
+    reply = await client.send(session_id, commands.Review(body.verdict, body.note), caller, key, version)
+    return session_answer(reply, session_id=session_id, review={"verdict": body.verdict, "note": body.note})
+
+
+async def _pictures(client: Client, session_id: str) -> list[tuple[str, bytes, str]]:
+    """(id, bytes, media type) of stills, spread over the interview if there are too many to show."""
+    kept = await client.store.kept_of(session_id)
+    step = max(1, -(-len(kept) // report_page.PICTURES))
+    found: list[tuple[str, bytes, str]] = []
+    for still in kept[::step]:
+        image = await client.store.kept_image(session_id, still.id)
+        if image is not None:
+            found.append((still.id, *image))
+    return found
+
+
+def _page(text: str, status: int = 200, headers: dict[str, str] = HEADERS) -> HTMLResponse:
+    return HTMLResponse(text, status, headers=headers | report_page.HEADERS)
