@@ -29,8 +29,10 @@ class JobStore:
         async with guarded(self._timeout, writing=True):
             if not create:
                 before = await self._db.jobs.find_one({"_id": job["job_id"]})
-                known = None if before is None else json.loads(before["content"])
-                if known is None or known.get("version", 1) != version - 1:
+                if before is None:
+                    return False
+                known = json.loads(before["content"])
+                if known.get("version", 1) != version - 1:
                     return False
                 with contextlib.suppress(DuplicateKeyError):
                     await self._db.job_versions.insert_one(_document(_version_key(job["job_id"], version - 1), known))

@@ -41,7 +41,8 @@ class Wanted:
             "score": _between(self.least_score, self.most_score, "$lte"),
         }
         query: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
-        words = [{"words": {"$regex": f"^{re.escape(word)}"}} for word in searched_words(self.text)]
+        # $elemMatch, since nx-27017 does not look into lists by itself
+        words = [{"words": {"$elemMatch": {"$regex": f"^{re.escape(word)}"}}} for word in searched_words(self.text)]
         return query | ({"$and": words} if words else {})
 
 

@@ -50,7 +50,7 @@ async def test_a_report_is_there_soon_after_the_end(candidate: Candidate) -> Non
     assert time.monotonic() - ended < 20
     assert [q["answer"] for q in report["questions"]] == ["a first answer", "def f():\n    return 1"]
     assert report["journal"]["verified"] is True and report["partial"] is False
-    assert report["job"] == {"job_id": "default", "title": "General interview"}
+    assert report["job"] == {"job_id": "default", "title": "General interview", "questions_drawn": None}
     assert report["questions"][0]["scores"][0]["evaluator"] == "completeness"
     assert "report_made" in [event["type"] for event in await candidate.events()]
     assert (await candidate.call("GET", f"/session/{candidate.session_id}/journal/verify"))["journal"]["ok"]
@@ -60,7 +60,7 @@ async def test_a_partial_interview_has_a_report_and_a_review_renews_it(candidate
     await candidate.create(questions=3)
     await candidate.start()
     await candidate.request("PUT", "/draft", json={"question_index": 0, "draft": "half a"})
-    await candidate.post("/end", {"reason": "a fire alarm"})
+    await candidate.post("end", {"reason": "a fire alarm"})
     report = await report_of(candidate)
     assert report["partial"] and report["interview"]["end_note"] == "a fire alarm"
     assert (report["questions"][0]["source"], report["questions"][0]["answer"]) == ("draft", "half a")
@@ -78,12 +78,13 @@ async def test_a_partial_interview_has_a_report_and_a_review_renews_it(candidate
 
 async def test_a_report_is_made_although_its_process_is_killed(candidate: Candidate, service: Serve) -> None:
     """kill -9 of whatever process takes the task up, as soon as it is seen."""
-    killed = 0
+    assert service.process is not None
+    parent, killed = service.process.pid, 0
 
     async def kill_the_first() -> None:
         nonlocal killed
         while not killed:
-            for pid in descendants(service.process.pid):
+            for pid in descendants(parent):
                 if "reports:" in command_of(pid):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
@@ -107,6 +108,6 @@ async def test_many_that_end_at_once_all_get_theirs(candidate: Candidate) -> Non
     for other in others:
         await other.create(questions=1)
         await other.start()
-    await asyncio.gather(*(other.post("/end") for other in others))
+    await asyncio.gather(*(other.post("end") for other in others))
     reports = await asyncio.gather(*(report_of(other) for other in others))
     assert {r["session_id"] for r in reports} == {other.session_id for other in others}

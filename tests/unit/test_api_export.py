@@ -91,7 +91,7 @@ async def test_filters_reach_the_storage() -> None:
         "end_reason": "finished",
         "created_at": {"$gte": since, "$lt": since + 3_600_000},
         "score": {"$gte": 50, "$lte": 90.5},
-        "$and": [{"words": {"$regex": "^ada"}}],
+        "$and": [{"words": {"$elemMatch": {"$regex": "^ada"}}}],
     }
 
 
