@@ -90,6 +90,16 @@ def moment(text: str | None) -> str:
     return "" if text is None else f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def clock(text: str | None) -> str:
+    """The time of day alone, in UTC."""
+    return "" if text is None else f"{datetime.fromisoformat(text):%H:%M:%S}"
+
+
+def who(principal: str) -> str:
+    """Whose key it was, for people."""
+    return {"open": "somebody (no key is set)", "key:environment": "the staff key"}.get(principal, principal)
+
+
 def duration(seconds: float | None) -> str:
     """3 h 2 min, 2 min 5 s, 14.2 s"""
     if seconds is None:
@@ -116,5 +126,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"moment": moment, "duration": duration, "words": words, "code": code}
+    found.filters |= {"moment": moment, "duration": duration, "words": words, "code": code, "clock": clock, "who": who}
     return found

@@ -17,6 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from skimage import data as pictures
 
 from orchestrator.storage.embedded import free_port
+from tests.browser import accessibility
 from tests.browser.cable import Cable, cable_to
 from tests.cluster.candidate import Candidate
 from tests.livekit_server import KEY, SECRET, LiveKitServer, livekit_server
@@ -130,3 +131,8 @@ async def candidate(http: httpx.AsyncClient) -> AsyncIterator[Candidate]:
     yield candidate
     if candidate.session_id:
         await candidate.request("POST", "/end")
+
+
+@pytest.fixture
+def axe() -> Path:
+    return accessibility.script()

@@ -13,33 +13,17 @@ from typing import Any
 import pytest
 from livekit import api
 from livekit.protocol.models import TrackType
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
+from tests.browser.accessibility import violations
 from tests.browser.candidate_page import CandidatePage, clock_is_right
 from tests.browser.conftest import Desk, World
 from tests.chaos.conftest import until
 from tests.cluster.candidate import Candidate, actor_pids
 from tests.livekit_server import guest
-from tests.servers import ROOT, cannot_run, command_of, descendants
+from tests.servers import command_of, descendants
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
-
-AXE = ROOT / "api/web/node_modules/axe-core/axe.min.js"
-LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-
-
-@pytest.fixture
-def axe() -> Path:
-    if not AXE.exists():
-        cannot_run("axe-core is not here; make web installs it", needs="npm")
-    return AXE
-
-
-async def violations(page: Page, axe: Path) -> list[str]:
-    """What axe-core finds against WCAG 2.2 A and AA."""
-    await page.evaluate(axe.read_text())  # as the page's own script it would need a place in its policy
-    found = await page.evaluate("levels => axe.run({runOnly: levels})", LEVELS)
-    return [f"{v['id']}: {node['html'][:200]}" for v in found["violations"] for node in v["nodes"]]
 
 
 async def test_a_whole_interview_by_keyboard_with_video(world: World, desk: Desk, candidate: Candidate) -> None:
