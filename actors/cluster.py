@@ -152,12 +152,13 @@ async def _value(reference: Any) -> Any:
     return await reference
 
 
-async def run(work: Callable[..., T], *args: Any, label: str, timeout: float, cpus: float = 0.1, retries: int = 2) -> T:
+async def run(work: Callable[..., T], *args: Any, label: str, timeout: float, retries: int = 2) -> T:
     """Run a function as a Ray task, in a process of its own, again if the process dies. `timeout` in seconds.
 
+    It declares no resources, so that it runs on a full cluster too, and takes no interview's place.
     Raises ActorSilent (it is ended then), ActorGone, ActorAway.
     """
-    options = {"name": label, "num_cpus": cpus, "memory": SYSTEM_ACTOR_MEMORY, "max_retries": retries}
+    options = {"name": label, "num_cpus": 0, "max_retries": retries}
     try:
         reference = _remote_function(work).options(**options).remote(*args)
     except RayError as error:

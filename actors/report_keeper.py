@@ -29,7 +29,8 @@ class ReportKeeper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: set[str] = set()
         self._pauses: dict[str, tuple[int, int]] = {}
-        """When those that failed are tried again (ms), and how long they were made to wait."""
+        """When those that failed are tried again (ms), and how long they were made to wait. Each gets a task of its own
+        then: one that takes its process down does so to no other."""
 
     async def make(self) -> None:
         """Have reports made that are wanted."""
@@ -38,8 +39,10 @@ class ReportKeeper:
         now = wall_ms()
         found = await self._store.sessions_with_report("wanted", 10 * A_TASK)
         wanted = [one for one in found if one not in self._under_way and self._pauses.get(one, (0, 0))[0] <= now]
-        while wanted and len(self._tasks) < TASKS:
-            some, wanted = wanted[:A_TASK], wanted[A_TASK:]
+        alone = [[one] for one in wanted if one in self._pauses]
+        fresh = [one for one in wanted if one not in self._pauses]
+        shares = [fresh[start : start + A_TASK] for start in range(0, len(fresh), A_TASK)]
+        for some in [*shares, *alone][: TASKS - len(self._tasks)]:
             self._under_way.update(some)
             task = asyncio.create_task(self._run(some))
             self._tasks.add(task)

@@ -14,7 +14,6 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.lexers.special import TextLexer
-from pygments.util import ClassNotFound
 
 from api.report_picture import picture
 
@@ -47,6 +46,42 @@ CAUSES = {
     "storage_unavailable": "answers could not be stored",
     "parked": "the interview was interrupted",
 }
+LANGUAGES = frozenset(
+    {
+        "bash",
+        "c",
+        "c++",
+        "c#",
+        "cpp",
+        "csharp",
+        "css",
+        "dart",
+        "elixir",
+        "go",
+        "haskell",
+        "html",
+        "java",
+        "javascript",
+        "js",
+        "json",
+        "kotlin",
+        "lua",
+        "perl",
+        "php",
+        "python",
+        "r",
+        "ruby",
+        "rust",
+        "scala",
+        "sh",
+        "shell",
+        "sql",
+        "swift",
+        "ts",
+        "typescript",
+    }
+)
+"""Those that are highlighted: a candidate names the language, and not every lexer is kind to every text."""
 VERDICTS = {"advance": "Advance", "hold": "Hold", "reject": "Reject"}
 
 
@@ -78,10 +113,8 @@ def message(detail: str, again_in: int | None = None) -> str:
 
 def code(text: str, language: str | None) -> Markup:
     """An answer in code, highlighted if the language is known."""
-    try:
-        lexer = get_lexer_by_name((language or "").lower(), stripnl=False)
-    except ClassNotFound:
-        lexer = TextLexer(stripnl=False)
+    name = (language or "").lower()
+    lexer = get_lexer_by_name(name, stripnl=False) if name in LANGUAGES else TextLexer(stripnl=False)
     return Markup(highlight(text, lexer, HtmlFormatter(nowrap=True, classprefix="hl-")))
 
 

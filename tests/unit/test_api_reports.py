@@ -9,13 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from api.report_page import code, duration, render
+from api.report_page import LANGUAGES, code, duration, render
 from orchestrator.evaluators import scores_of
 from orchestrator.interview import commands as c
 from orchestrator.interview.evaluation import Completeness
 from orchestrator.interview.report import Extras, report_of
 from orchestrator.policies import policy
 from orchestrator.storage.reports import StoredReport
+from tests.servers import ROOT
 from tests.unit.api_world import BASE, BODY, MemoryClient, api
 
 KEY = "a staff key"
@@ -163,6 +164,16 @@ def test_code_is_highlighted_and_stays_what_it_was() -> None:
     assert plain == text
     for language in (None, "", "klingon", "\ud800", "x" * 50):
         assert "&lt;b&gt;" in code("<b>", language)
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_every_language_that_is_highlighted_is_known(language: str) -> None:
+    assert re.sub("<[^>]*>", "", code("one two", language)).strip() == "one two"
+
+
+def test_the_candidates_page_knows_no_other_languages() -> None:
+    source = (ROOT / "api/web/src/candidate/languages.ts").read_text().split("as const")[0]
+    assert set(re.findall(r"^  (\w+):", source, re.MULTILINE)) - {"text"} <= LANGUAGES
 
 
 @pytest.mark.parametrize(

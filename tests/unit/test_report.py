@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from orchestrator.interview.report import Extras, for_candidate, for_staff, repo
 from orchestrator.interview.state import ClosedAnswer, State, dump_state, load_state, snapshot_of
 from orchestrator.policies import policy
 from tests.unit.test_frames import BOSS, CANDIDATE, Story, everything
+from tests.unit.test_imports import ROOT
 from tests.unit.test_interview_rules import draft
 from tests.unit.world import T0
 
@@ -225,3 +227,13 @@ def test_the_evaluator_that_ships_looks_at_length_and_time_alone() -> None:
 )
 def test_the_setting_says_which_evaluators_run(names: str | None, found: list[str]) -> None:
     assert [evaluator.name for evaluator in installed(names)] == found
+
+
+def test_the_evaluator_of_the_documentation_works() -> None:
+    example = (ROOT / "docs/reports.md").read_text().split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(example, names)
+    state = state_of(entries_of(finished()))
+    coding = replace(state, questions=(replace(state.questions[0], type="coding"), state.questions[1]))
+    found = scores_of(coding, [names["MentionsTests"]()])
+    assert [(s["question_index"], s["value"]) for s in found] == [(0, 0.0)]

@@ -26,7 +26,8 @@ class World:
         self.gate.set()
         self.now = 0
         self.keeper = ReportKeeper(cast(Store, self))
-        monkeypatch.setattr(cluster, "run", self.run)
+        self.patch = lambda run: monkeypatch.setattr(cluster, "run", run)
+        self.patch(self.run)
         monkeypatch.setattr(report_keeper, "wall_ms", lambda: self.now)
 
     async def sessions_with_report(self, work: str, limit: int) -> list[str]:
@@ -90,6 +91,22 @@ async def test_one_that_fails_is_tried_again_ever_more_rarely(world: World) -> N
     world.now += LONGEST_PAUSE_MS
     await world.round()
     assert world.wanted == []
+
+
+async def test_one_that_takes_its_process_down_does_so_to_no_other(world: World) -> None:
+    world.wanted = ["poison", *(f"s{n}" for n in range(5))]
+    real = world.run
+
+    async def run(work: Any, session_ids: list[str], **more: Any) -> dict[str, str | None]:
+        world.failure = Unavailable("it died") if "poison" in session_ids else None
+        return await real(work, session_ids, **more)
+
+    world.patch(run)
+    await world.round()
+    world.now = FIRST_PAUSE_MS
+    for _ in range(6):
+        await world.round()
+    assert world.wanted == ["poison"]
 
 
 async def test_a_task_that_dies_is_run_again_later(world: World) -> None:
