@@ -234,6 +234,8 @@ def test_the_evaluator_of_the_documentation_works() -> None:
     names: dict[str, Any] = {}
     exec(example, names)
     state = state_of(entries_of(finished()))
-    coding = replace(state, questions=(replace(state.questions[0], type="coding"), state.questions[1]))
+    coding = replace(
+        state, questions=(replace(state.questions[0], type="coding"), replace(state.questions[1], type="text"))
+    )
     found = scores_of(coding, [names["MentionsTests"]()])
     assert [(s["question_index"], s["value"]) for s in found] == [(0, 0.0)]
