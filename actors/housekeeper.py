@@ -17,7 +17,7 @@ from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.interview.commands import SYSTEM, Abandon, Caller, Command, Expire
 from orchestrator.interview.snapshot import Snapshot
-from orchestrator.interview.state import GRACE_MS, load_state, snapshot_of
+from orchestrator.interview.state import GRACE_MS, snapshot_of
 from orchestrator.session import Request, Session
 from orchestrator.settings import get_settings
 
@@ -231,12 +231,9 @@ class Housekeeper:
             return
         client, before = await self._clients(), wall_ms() - round(days * DAY_MS)
 
-        async def erase(snapshot: Snapshot) -> None:
-            ended_at = load_state(snapshot.state).completed_at
-            if ended_at is not None and ended_at < before:
-                await client.delete(snapshot.session_id, RETENTION)
-
-        await _each(erase, await client.store.ended_before(before, BATCH))
+        await _each(
+            lambda session_id: client.delete(session_id, RETENTION), await client.store.ended_before(before, BATCH)
+        )
 
     async def _clients(self) -> InterviewClient:
         store = await self._opened()

@@ -6,17 +6,20 @@ It can be repeated and run twice at once: a report is kept only over an older on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import json
 import logging
+import traceback
+from typing import Any
 
 from actors.clock import wall_ms
 from actors.storage import open_store
 from orchestrator import __version__, evaluators, logs
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.interview.commands import SYSTEM, NoteReport
-from orchestrator.interview.entry import canonical_json
 from orchestrator.interview.fold import fold_all
-from orchestrator.interview.report import Extras, report_of
+from orchestrator.interview.report import Extras, report_of, without_details
 from orchestrator.interview.state import snapshot_of
 from orchestrator.jobs import DEFAULT_JOB_ID
 from orchestrator.policies import policy_of
@@ -26,6 +29,9 @@ from orchestrator.storage.reports import StoredReport
 from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
+
+MAX_BYTES = 13_500_000
+"""Of JSON text: 200 answers of 64 KB. Packed, it fits into a document even if it cannot be made smaller."""
 
 
 def make_reports(session_ids: list[str]) -> dict[str, str | None]:
@@ -45,13 +51,17 @@ async def _make_all(session_ids: list[str]) -> dict[str, str | None]:
 async def _made(store: Store, session_id: str) -> str | None:
     try:
         await make_report(store, session_id)
-    except NotFound:
-        return None  # it was deleted meanwhile
+    except NotFound:  # it was deleted meanwhile, perhaps after a task that has died had kept a report
+        with contextlib.suppress(OrchestratorError):
+            await store.erase_report(session_id)
+        return None
     except OrchestratorError as error:
         return error.code
     except Exception as error:
-        log.exception("a report could not be made", extra={"session_id": session_id})
-        return type(error).__name__
+        where = "".join(traceback.format_tb(error.__traceback__))  # its message may hold an answer
+        problem = type(error).__name__
+        log.error("a report could not be made", extra={"session_id": session_id, "error": problem, "where": where})
+        return problem
     return None
 
 
@@ -65,7 +75,9 @@ async def make_report(store: Store, session_id: str) -> StoredReport | None:
         await store.save_snapshot(snapshot_of(session.state))  # what was found by is old
         return None
     entries = await store.entries(session_id, 0, 0)
-    chain = await store.verify(session_id)
+    if entries and entries[-1].tombstone:
+        raise NotFound.session(session_id)
+    chain = store.verified(entries)
     state = fold_all(None, entries)
     assert state is not None
     job = await store.get_job(state.job_id or DEFAULT_JOB_ID)
@@ -78,7 +90,10 @@ async def make_report(store: Store, session_id: str) -> StoredReport | None:
         scores=evaluators.scores_of(state, evaluators.installed(get_settings().evaluators)),
     )
     content = report_of(entries, extras, wall_ms())
-    text = canonical_json(content)
+    text = _json(content)
+    if len(text.encode()) > MAX_BYTES:
+        content = without_details(content)
+        text = _json(content)
     report = StoredReport(session_id, state.seq, text)
     await store.save_report(report)
     now = wall_ms()
@@ -92,3 +107,7 @@ async def make_report(store: Store, session_id: str) -> StoredReport | None:
         raise
     await store.save_snapshot(snapshot_of(session.state))
     return report
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

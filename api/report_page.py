@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
-from pygments.lexers.special import TextLexer
 
 from api.report_picture import picture
 
@@ -46,6 +45,8 @@ CAUSES = {
     "storage_unavailable": "answers could not be stored",
     "parked": "the interview was interrupted",
 }
+HIGHLIGHTED, HIGHLIGHTED_IN_ALL, PIECE = 10_000, 40_000, 1_000
+"""Characters of an answer and of a page that are highlighted, and of what a lexer gets at once."""
 LANGUAGES = frozenset(
     {
         "bash",
@@ -96,6 +97,7 @@ def render(report: dict[str, Any], pictures: Sequence[tuple[str, bytes, str]] = 
             report=report,
             interview=interview,
             images=images,
+            codes=_codes(report["questions"]),
             for_staff=for_staff,
             drawing=picture(report["timeline"], interview["started_at"], interview["completed_at"]),
             reasons=REASONS,
@@ -106,6 +108,18 @@ def render(report: dict[str, Any], pictures: Sequence[tuple[str, bytes, str]] = 
     )
 
 
+def _codes(questions: Sequence[dict[str, Any]]) -> dict[int, Markup]:
+    """Answers in code, by the index of their question; highlighted as long as that takes no time to speak of."""
+    found: dict[int, Markup] = {}
+    left = HIGHLIGHTED_IN_ALL
+    for question in questions:
+        if question["type"] == "coding" and question["answer"]:
+            left -= len(question["answer"])
+            text, language = question["answer"], question["language"]
+            found[question["index"]] = code(text, language) if left >= 0 else escape(text)
+    return found
+
+
 def message(detail: str, again_in: int | None = None) -> str:
     """A page that says one thing. `again_in` (s): the browser looks again by itself."""
     return _environment().get_template("report_message.html").render(detail=detail, again_in=again_in)
@@ -114,8 +128,29 @@ def message(detail: str, again_in: int | None = None) -> str:
 def code(text: str, language: str | None) -> Markup:
     """An answer in code, highlighted if the language is known."""
     name = (language or "").lower()
-    lexer = get_lexer_by_name(name, stripnl=False) if name in LANGUAGES else TextLexer(stripnl=False)
-    return Markup(highlight(text, lexer, HtmlFormatter(nowrap=True, classprefix="hl-")))
+    if name not in LANGUAGES or len(text) > HIGHLIGHTED:
+        return escape(text)
+    lexer = get_lexer_by_name(name, stripnl=False, ensurenl=False)
+    formatter = HtmlFormatter(nowrap=True, classprefix="hl-")
+
+    def shown(piece: str) -> Markup:
+        if len(piece) > PIECE:
+            return escape(piece)
+        with_end = Markup(highlight(piece, lexer, formatter))
+        return with_end if piece.endswith("\n") else Markup(with_end.removesuffix("\n"))
+
+    return Markup("").join(map(shown, _pieces(text)))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text in pieces of whole lines: lexers may take a time that grows with the square of the length."""
+    piece = ""
+    for line in text.splitlines(keepends=True):
+        if len(piece) + len(line) > PIECE and piece:
+            yield piece
+            piece = ""
+        piece += line
+    yield piece
 
 
 def moment(text: str | None) -> str:
@@ -159,5 +194,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"moment": moment, "duration": duration, "words": words, "code": code, "clock": clock, "who": who}
+    found.filters |= {"moment": moment, "duration": duration, "words": words, "clock": clock, "who": who}
     return found

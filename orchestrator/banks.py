@@ -13,6 +13,7 @@ In CSV: the columns text, type and time_limit_seconds, a question in each row; t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import InvalidInput
+from orchestrator.invite import finite
 from orchestrator.tables import read_text, rows_of
 
 MAX_QUESTIONS = 200
@@ -74,7 +76,7 @@ def _from_csv(text: str, name: str) -> tuple[dict[str, Any], Lines]:
             question["type"] = cells["type"].lower()
         if cells.get("time_limit_seconds"):
             try:
-                question["time_limit_seconds"] = float(cells["time_limit_seconds"])
+                question["time_limit_seconds"] = finite(cells["time_limit_seconds"])
             except ValueError:
                 raise InvalidInput(f"{name}, line {line}: time_limit_seconds is not a number.") from None
         questions.append(question)
@@ -95,8 +97,12 @@ def _from_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InvalidInput(f"{name}, line {line}: this is not YAML: {error.problem}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InvalidInput(f"{name}: this is not YAML: {type(error).__name__}.") from None
+    try:
+        json.dumps(bank, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{name}: there is a date or the like in it; put text that looks so in quotes.") from None
     return _plain(bank), lines
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -144,7 +145,9 @@ def list_jobs(url: Url = DEFAULT_URL, api_key: Key = None) -> None:
     rows = Table("job", "title", "questions", "version")
     for job in found:
         picked = f"{job['pick']} of " if job.get("pick") else ""
-        rows.add_row(job["job_id"], job["title"], f"{picked}{len(job['questions'])}", str(job.get("version", 1)))
+        rows.add_row(
+            job["job_id"], escape(job["title"]), f"{picked}{len(job['questions'])}", str(job.get("version", 1))
+        )
     Console().print(rows)
 
 
@@ -249,6 +252,7 @@ def _write(lines: Iterable[str], output: Path | None) -> None:
             typer.echo(line, nl=False)
         return
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.fchmod(descriptor, 0o600)  # it may have been there, and open to others
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
         file.writelines(lines)
 

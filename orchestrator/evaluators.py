@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from importlib.metadata import entry_points
 from typing import Any
 
-from orchestrator.interview.evaluation import MAX_SCORE, Evaluator
+from orchestrator.interview.evaluation import MAX_SCORE, Evaluator, Score
 from orchestrator.interview.state import State
 
 log = logging.getLogger(__name__)
@@ -37,16 +38,30 @@ def scores_of(state: State, evaluators: list[Evaluator]) -> list[dict[str, Any]]
     failed, or could say nothing."""
     found: list[dict[str, Any]] = []
     for evaluator in evaluators:
+        name, version = _text(evaluator.name), _text(evaluator.version)
         for answer in state.answers:
             try:
                 score = evaluator.evaluate(state, answer)
                 if score is None:
                     continue
-                value = None if score.value is None else round(min(MAX_SCORE, max(0.0, float(score.value))), 1)
-                reason = str(score.reason)[:REASON_CHARACTERS]
-            except Exception as error:
-                log.exception("an evaluator failed", extra={"session_id": state.session_id})
+                value, reason = _checked(score)
+            except Exception as error:  # its message may hold an answer
+                log.error("an evaluator failed", extra={"evaluator": name, "error": type(error).__name__})
                 value, reason = None, f"the evaluator failed: {type(error).__name__}"
-            head = {"question_index": answer.question_index, "evaluator": evaluator.name, "version": evaluator.version}
+            head = {"question_index": answer.question_index, "evaluator": name, "version": version}
             found.append(head | {"value": value, "reason": reason})
     return found
+
+
+def _checked(score: Score) -> tuple[float | None, str]:
+    if score.value is None:
+        return None, _text(score.reason)
+    value = float(score.value)
+    if not math.isfinite(value):
+        raise ValueError("a score is a number")
+    return round(min(MAX_SCORE, max(0.0, value)), 1), _text(score.reason)
+
+
+def _text(value: object) -> str:
+    """What can be kept of it."""
+    return str(value)[:REASON_CHARACTERS].encode("utf-8", "replace").decode()

@@ -6,6 +6,7 @@ First the whole file is checked, here and by the service; only then is anything 
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 
 from orchestrator.errors import InvalidInput
-from orchestrator.tables import FORMULAS, read_text, rows_of
+from orchestrator.tables import FORMULAS, columns_of, read_text, rows_of
 
 REQUIRED = ("name", "email")
 OPTIONAL = ("phone", "scheduled_at", "expires_at", "time_multiplier", "camera_exempt", "key")
@@ -31,8 +32,7 @@ Row = tuple[int, dict[str, Any]]
 def read_candidates(path: Path, job_id: str) -> list[Row]:
     """What is to be created. Raises InvalidInput, with the line."""
     text = read_text(path)
-    head = text.split("\n", 1)[0].lower().replace(";", ",")
-    extra = [cell.strip() for cell in head.split(",") if cell.strip().startswith(METADATA)]
+    extra = [column for column in columns_of(text) if column.startswith(METADATA)]
     found: list[Row] = []
     lines: dict[str, int] = {}
     for line, cells in rows_of(text, path.name, REQUIRED, (*REQUIRED, *OPTIONAL, *extra)):
@@ -63,7 +63,7 @@ def _body(cells: dict[str, str], job_id: str) -> dict[str, Any]:
     granted: dict[str, Any] = {}
     if cells.get("time_multiplier"):
         try:
-            granted["time_multiplier"] = float(cells["time_multiplier"].replace(",", "."))
+            granted["time_multiplier"] = finite(cells["time_multiplier"].replace(",", "."))
         except ValueError:
             raise ValueError(f"time_multiplier is {cells['time_multiplier'][:40]!r}, and no number") from None
     if cells.get("camera_exempt"):
@@ -76,6 +76,14 @@ def _body(cells: dict[str, str], job_id: str) -> dict[str, Any]:
     if metadata:
         body["metadata"] = metadata
     return body | {"idempotency_key": invitation_key(job_id, cells["email"], cells.get("key", ""))}
+
+
+def finite(text: str) -> float:
+    """Raises ValueError for what is no number, or none that JSON has."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
 
 
 def invitation_key(job_id: str, email: str, key: str) -> str:
@@ -133,7 +141,10 @@ def _call(http: httpx.Client, body: dict[str, Any]) -> dict[str, Any]:
             if time.monotonic() > give_up:
                 raise
         time.sleep(1.0)
-    content: dict[str, Any] = answer.json()
+    try:
+        content: dict[str, Any] = answer.json()
+    except ValueError:
+        raise InvalidInput(f"What answers there is not the service: {answer.status_code}, and no JSON.") from None
     if answer.status_code != 200:
         raise InvalidInput(str(content.get("detail", f"The service answered {answer.status_code}.")))
     return content

@@ -8,11 +8,12 @@ import io
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import InvalidInput
 
 MAX_BYTES = 16 * 2**20
-FORMULAS = ("=", "@", "+", "-", "\t", "\r")
+FORMULAS = ("=", "@", "+", "-", "\t", "\r", "\n")
 """What spreadsheets take for the beginning of a formula."""
 
 
@@ -32,6 +33,17 @@ def read_text(path: Path) -> str:
         raise InvalidInput(f"{path}, line {line}: this is not UTF-8; save the file as UTF-8.") from None
 
 
+def columns_of(text: str) -> list[str]:
+    """The names in the first line, in lower case."""
+    return [cell.strip().lower() for cell in next(_reader(text), [])]
+
+
+def _reader(text: str) -> Any:
+    first = text.split("\n", 1)[0]
+    separator = ";" if first.count(";") > first.count(",") else ","
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+
+
 def rows_of(
     text: str, name: str, required: Iterable[str], known: Iterable[str]
 ) -> Iterator[tuple[int, dict[str, str]]]:
@@ -39,9 +51,7 @@ def rows_of(
 
     Raises InvalidInput for columns that are missing, unknown or double, and rows that do not fit.
     """
-    first = text.split("\n", 1)[0]
-    separator = ";" if first.count(";") > first.count(",") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = _reader(text)
     try:
         columns = [cell.strip().lower() for cell in next(reader, [])]
         _check_columns(columns, name, list(required), list(known))
@@ -75,7 +85,7 @@ def _check_columns(columns: list[str], name: str, required: list[str], known: li
 def table(columns: list[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
     """CSV, line by line. A cell that a spreadsheet would take for a formula gets an apostrophe before it."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer)
+    writer = csv.writer(buffer, quoting=csv.QUOTE_ALL)  # whatever a spreadsheet takes for the separator
     for row in itertools.chain([columns], rows):
         writer.writerow([_harmless(cell) for cell in row])
         yield buffer.getvalue()

@@ -15,8 +15,7 @@ from fastapi.responses import StreamingResponse
 from actors.clock import wall_ms
 from api.routes.sessions import Client
 from api.security import Staff
-from orchestrator.errors import NotFound
-from orchestrator.interview.report import for_staff
+from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.interview.snapshot import Snapshot
 from orchestrator.interview.view import event_views, iso, session_view
 from orchestrator.policies import policy_of
@@ -35,17 +34,23 @@ EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 async def erase(email: Email, client: Client, caller: Staff) -> dict[str, Any]:
     """Erase everything about a candidate: each session as DELETE does it, ending those that are live.
 
-    What stays is that it happened: when, by whose key, and how many sessions. After an error, repeat it.
+    What stays is that it happened: when, by whose key, and how many sessions. After an error, repeat it: what could be
+    erased is.
     """
-    sessions = await _sessions_of(email, client)
-    if sessions:
-        await client.store.note_erasure(wall_ms(), caller.principal, len(sessions))
-    for snapshot in sessions:
+    erased, failure = 0, None
+    for snapshot in await _sessions_of(email, client):
         try:
             await client.delete(snapshot.session_id, caller)
+            erased += 1
         except NotFound:
             continue  # by somebody else, meanwhile
-    return {"status": "success", "erased_sessions": len(sessions)}
+        except OrchestratorError as error:
+            failure = error
+    if erased:
+        await client.store.note_erasure(wall_ms(), caller.principal, erased)
+    if failure is not None:
+        raise failure
+    return {"status": "success", "erased_sessions": erased}
 
 
 @router.get("/erasures")
@@ -60,7 +65,8 @@ async def erasures(client: Client, caller: Staff) -> dict[str, Any]:
 
 @router.get("/export")
 async def export(email: Email, client: Client, caller: Staff) -> StreamingResponse:
-    """Everything that is kept about a candidate, as a ZIP archive: sessions, journals, reports and pictures."""
+    """Everything that is kept about a candidate, as a ZIP archive: sessions, journals, reports and pictures
+    (but not stills that nobody has looked at yet, and not what a face was turned into for comparing)."""
     sessions = await _sessions_of(email, client)
     if not sessions:
         raise NotFound("There is no session of a candidate with this address.")
@@ -98,12 +104,12 @@ async def _add_session(archive: zipfile.ZipFile, session_id: str, client: Client
     }
     report = await client.store.report_of(session_id)
     if report is not None:
-        parts["report.json"] = for_staff(report.content())
+        parts["report.json"] = await asyncio.to_thread(report.content)
     draft = await client.store.draft_of(session_id)
     if draft is not None:
         parts["draft.json"] = {"question_index": draft.question_index, "text": draft.text, "at": iso(draft.at)}
     for name, content in parts.items():
-        text = json.dumps(content, ensure_ascii=False, indent=2)
+        text = await asyncio.to_thread(json.dumps, content, ensure_ascii=False, indent=2)
         await asyncio.to_thread(archive.writestr, f"{session_id}/{name}", text)
     reference = await client.store.reference_of(session_id)
     if reference is not None:

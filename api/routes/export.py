@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -20,7 +21,7 @@ from orchestrator.tables import table
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
-PAGE = 200
+PAGE = 50
 COLUMNS = [
     "session_id",
     "status",
@@ -69,15 +70,18 @@ async def export(
         if format == "csv":
             yield "".join(table(COLUMNS, []))
         async for page in pages():
-            views = [_view(snapshot) for snapshot in page]
-            if format == "csv":
-                yield "".join(list(table(COLUMNS, map(_row, views)))[1:])
-            else:
-                yield "".join(json.dumps(view, ensure_ascii=False) + "\n" for view in views)
+            yield await asyncio.to_thread(_lines, page, format)
 
     kind = "text/csv; charset=utf-8" if format == "csv" else "application/jsonl"
     headers = {"Content-Disposition": f'attachment; filename="sessions.{format}"', "Cache-Control": "private, no-store"}
     return StreamingResponse(lines(), media_type=kind, headers=headers)
+
+
+def _lines(page: list[Snapshot], format: str) -> str:
+    views = [_view(snapshot) for snapshot in page]
+    if format == "csv":
+        return "".join(list(table(COLUMNS, map(_row, views)))[1:])
+    return "".join(json.dumps(view, ensure_ascii=False) + "\n" for view in views)
 
 
 def _view(snapshot: Snapshot) -> dict[str, Any]:

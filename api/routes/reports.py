@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -17,11 +19,14 @@ from api.security import Staff, authenticated, require_participant
 from orchestrator.errors import Forbidden, NotFound, StateConflict, Unauthorized
 from orchestrator.interview import commands
 from orchestrator.interview.decide import require_reportable
-from orchestrator.interview.report import for_candidate, for_staff
+from orchestrator.interview.report import for_candidate
 
 router = APIRouter(prefix="/api/reports", tags=["reports"])
 
 RETRY_SECONDS = 2
+PICTURE_BYTES = 8 * 2**20
+_renderer = ThreadPoolExecutor(1, "report")
+"""One thread, so that a page that takes long holds up nothing but pages."""
 HEADERS = {"Cache-Control": "private, no-store", "Vary": f"Accept, {VARY}", "Referrer-Policy": "no-referrer"}
 
 
@@ -56,13 +61,15 @@ async def report(
             return _page(report_page.message("The report is being made.", again_in=RETRY_SECONDS), 202, headers)
         pending = {"status": "pending", "session_id": session_id, "detail": "The report is being made."}
         return JSONResponse(pending, 202, headers=headers)
-    content = stored.content()
-    shown = for_staff(content) if caller.role == "staff" else for_candidate(content)
+    content = await asyncio.to_thread(stored.content)
+    shown = content if caller.role == "staff" else for_candidate(content)
     shown["outdated"] = state.report_due > stored.as_of
     if not wants_page:
         return JSONResponse({"status": "success", "report": shown}, headers=HEADERS)
     pictures = await _pictures(client, session_id) if caller.role == "staff" else []
-    return _page(await asyncio.to_thread(report_page.render, shown, pictures, for_staff=caller.role == "staff"))
+    staff = caller.role == "staff"
+    work = functools.partial(report_page.render, shown, pictures, for_staff=staff)
+    return _page(await asyncio.get_running_loop().run_in_executor(_renderer, work))
 
 
 @router.post("/{session_id}/review")
@@ -79,8 +86,10 @@ async def _pictures(client: Client, session_id: str) -> list[tuple[str, bytes, s
     kept = await client.store.kept_of(session_id)
     step = max(1, -(-len(kept) // report_page.PICTURES))
     found: list[tuple[str, bytes, str]] = []
+    left = PICTURE_BYTES
     for still in kept[::step]:
-        image = await client.store.kept_image(session_id, still.id)
+        left -= still.size
+        image = await client.store.kept_image(session_id, still.id) if left >= 0 else None
         if image is not None:
             found.append((still.id, *image))
     return found

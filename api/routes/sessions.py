@@ -19,6 +19,7 @@ from api.security import Participant, Staff, candidate_token
 from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
 from orchestrator.interview.commands import Caller
+from orchestrator.interview.snapshot import searched_words
 from orchestrator.interview.state import State, load_state
 from orchestrator.interview.view import event_views, iso, participant_name, room_name, session_view
 from orchestrator.jobs import DEFAULT_JOB_ID, draw, seed_of
@@ -54,6 +55,8 @@ async def filters(
 ) -> Wanted:
     """Which sessions. `q`: words, each the beginning of one in the candidate's name or email. Scores are integrity
     scores, which there are once an interview has its report."""
+    if q.strip() and not searched_words(q):
+        raise InvalidInput.at("/q", "q has no letters or digits in it.")
     since = schemas.moment_ms(created_from, "/created_from") if created_from is not None else None
     until = schemas.moment_ms(created_until, "/created_until") if created_until is not None else None
     return Wanted(status, job_id, email, end_reason, since, until, q, min_score, max_score)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import CommandIdReused
@@ -358,7 +358,12 @@ def command_name(command: Command) -> str:
 
 
 def command_hash(command: Command) -> str:
-    """A hash of the command's content: the same id with another hash is an error, not a repeat."""
+    """A hash of the command's content: the same id with another hash is an error, not a repeat.
+
+    Questions that were drawn from a job are not the client's: the job may have changed since.
+    """
+    if isinstance(command, Create) and command.drawn is not None:
+        command = replace(command, questions=(), drawn=None)
     return content_hash(asdict(command))
 
 

@@ -50,6 +50,7 @@ REPORTED = frozenset(
         "evidence_kept",
         "evidence_thinned",
         "frames",
+        "hook_failed",
         "proctoring_event",
         "recording",
         "review_decided",

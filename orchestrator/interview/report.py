@@ -22,9 +22,6 @@ from orchestrator.interview.view import answer_view, iso, seconds
 
 FORMAT = 1
 NOT_SCORED = "No person has scored this interview."
-FOR_STAFF = {"evaluation", "reviews", "placements", "recording"}
-OF_THE_INTERVIEW_FOR_STAFF = {"end_note", "ended_by", "metadata"}
-"""What candidates do not get; of proctoring they get their own view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,6 @@ def report_of(entries: Sequence[Entry], extras: Extras, now: int) -> dict[str, A
         for offset, event in enumerate(content["events"])
     ]
     integrity = judged(line, extras.policy) if extras.policy is not None else None
-    views = {role: proctoring_of(line, integrity, extras.stills, role) for role in ("staff", "candidate")}
     return {
         "session_id": state.session_id,
         "made_at": iso(now),
@@ -76,7 +72,7 @@ def report_of(entries: Sequence[Entry], extras: Extras, now: int) -> dict[str, A
             "ledger": [{"seconds": seconds(line.ms), "cause": line.cause, "at": iso(line.at)} for line in state.ledger],
         },
         "timeline": [span.view() for span in spans(state, told, line.seen)],
-        "proctoring": views["staff"] | {"for_candidate": views["candidate"]},
+        "proctoring": proctoring_of(line, integrity, extras.stills, "staff"),
         "recording": {"status": state.recording.status, "files": list(state.recording.files)},
         "evaluation": _evaluation(extras.scores, told),
         "reviews": reviews_of(told),
@@ -96,23 +92,53 @@ def report_of(entries: Sequence[Entry], extras: Extras, now: int) -> dict[str, A
     }
 
 
-def for_staff(report: dict[str, Any]) -> dict[str, Any]:
-    proctoring = {name: part for name, part in report["proctoring"].items() if name != "for_candidate"}
-    return report | {"proctoring": proctoring}
+def without_details(report: dict[str, Any]) -> dict[str, Any]:
+    """A report that is too large to be kept, without what was told of each event beside its kind and time."""
+    events = [event | {"detail": {"left_out": True}} for event in report["proctoring"]["events"]]
+    return report | {"proctoring": report["proctoring"] | {"events": events}}
 
 
 def for_candidate(report: dict[str, Any]) -> dict[str, Any]:
-    """What the candidate gets: answers, the clock and what was seen, without scores, reviews and people's names."""
-    kept = {name: part for name, part in report.items() if name not in FOR_STAFF}
-    questions = [{name: part for name, part in q.items() if name != "scores"} for q in report["questions"]]
-    interview = {n: part for n, part in report["interview"].items() if n not in OF_THE_INTERVIEW_FOR_STAFF}
-    return kept | {
-        "questions": questions,
-        "interview": interview,
-        "versions": report["versions"] | {"evaluators": []},
+    """What the candidate gets: their answers, the clock and what was seen. Neither scores, reviews and machines, nor
+    questions that were never opened."""
+    reached = [question for question in report["questions"] if question["status"] != "not_reached"]
+    return {
+        **_some(report, "session_id", "made_at", "as_of", "partial", "candidate", "clock", "journal"),
+        "job": _some(report["job"], "job_id", "title"),
+        "interview": _some(report["interview"], *OF_THE_INTERVIEW)
+        | {"accommodations": _some(report["interview"]["accommodations"], "time_multiplier", "camera_exempt")},
+        "questions": [{name: part for name, part in question.items() if name != "scores"} for question in reached],
         "timeline": [span for span in report["timeline"] if span["lane"] != "machine"],
-        "proctoring": report["proctoring"]["for_candidate"],
+        "proctoring": _proctoring_for_candidate(report["proctoring"]),
+        "versions": report["versions"] | {"evaluators": []},
     }
+
+
+OF_THE_INTERVIEW = (
+    "created_at",
+    "scheduled_at",
+    "started_at",
+    "completed_at",
+    "duration_seconds",
+    "end_reason",
+    "max_questions",
+    "answered",
+    "consent_at",
+    "consent_policy",
+)
+
+
+def _proctoring_for_candidate(proctoring: dict[str, Any]) -> dict[str, Any]:
+    """As the proctoring call shows it to them."""
+    points, addresses = ("severity", "points", "because"), ("bytes", "url")
+    return {name: part for name, part in proctoring.items() if name not in ("integrity", "verdict", "notes")} | {
+        "events": [{n: part for n, part in event.items() if n not in points} for event in proctoring["events"]],
+        "evidence": [{n: part for n, part in still.items() if n not in addresses} for still in proctoring["evidence"]],
+    }
+
+
+def _some(whole: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: whole[name] for name in names}
 
 
 def reviews_of(told: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

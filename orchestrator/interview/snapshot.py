@@ -41,6 +41,7 @@ class Snapshot:
     words: list[str] = field(default_factory=list)
     """Of the candidate's name and email, to search for by how they begin."""
     score: float | None = None
+    ended_at: int | None = None
 
 
 MAX_WORDS = 20

@@ -348,7 +348,8 @@ def snapshot_of(state: State) -> Snapshot:
         room=state.room_work,
         front_end=state.presence.front_end,
         report=state.report_work,
-        words=words_of(state.candidate.name, state.candidate.email),
+        words=words_of(state.candidate.email, state.candidate.name),
+        ended_at=state.completed_at,
         score=state.report_score,
         state=dump_state(state),
     )

@@ -145,9 +145,12 @@ class SnapshotQueries:
         query = {"expires_at": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("expires_at", ASCENDING)], limit)
 
-    async def ended_before(self, at: int, limit: int) -> list[Snapshot]:
-        """Completed sessions that were created before `at` (ms)."""
-        return await self._find({"status": "completed", "created_at": {"$lt": at}}, [("created_at", ASCENDING)], limit)
+    async def ended_before(self, at: int, limit: int) -> list[str]:
+        """Ids of sessions that were completed before `at` (ms)."""
+        query = {"ended_at": {"$gt": 0, "$lt": at}}
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find(query, {"ended_at": 1}).limit(limit).to_list(None)
+        return [document["_id"] for document in found]
 
     async def stats(self) -> dict[str, Any]:
         """Counts by status and end reason, and the sum and number of durations (ms)."""

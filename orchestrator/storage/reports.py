@@ -38,7 +38,7 @@ class ReportStore:
     _timeout: float
 
     async def save_report(self, report: StoredReport) -> bool:
-        """Keep it, unless a newer one is there; False then."""
+        """Keep it, unless one of more events is there; False then."""
         packed = await asyncio.to_thread(zlib.compress, report.text.encode())
         document = {
             "_id": report.session_id,
@@ -49,7 +49,7 @@ class ReportStore:
             try:
                 await self._db.reports.insert_one(document)
             except DuplicateKeyError:
-                older = {"_id": report.session_id, "as_of": {"$lt": report.as_of}}
+                older = {"_id": report.session_id, "as_of": {"$lte": report.as_of}}
                 result = await self._db.reports.replace_one(older, document)
                 return result.matched_count > 0
         return True

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from typing import Any
 
 import pytest
 
+from orchestrator.errors import Unavailable
 from tests.unit.api_world import BASE, BODY, api
 from tests.unit.evidence_world import a_reference
 from tests.unit.test_api_reports import interviewed, make_report
@@ -70,3 +72,20 @@ async def test_nobody_is_erased_by_mistake() -> None:
             assert (await http.delete(URL + query)).status_code == 400
         assert (await http.delete(URL, params={"email": "ada@example.co"})).json()["erased_sessions"] == 0
         assert len(client.states) == 1
+
+
+async def test_one_that_cannot_be_erased_keeps_no_other() -> None:
+    async with api() as (http, client):
+        ids = [(await http.post(f"{BASE}/create", json=BODY)).json()["session_id"] for _ in range(3)]
+        delete = client.delete
+
+        async def stubborn(session_id: str, *args: Any) -> None:
+            if session_id == ids[1]:
+                raise Unavailable("away", retry_after=1)
+            await delete(session_id, *args)
+
+        client.delete = stubborn  # pyright: ignore[reportAttributeAccessIssue]
+        assert (await http.delete(URL, params=ADA)).status_code == 503
+        assert list(client.states) == [ids[1]] and [one["sessions"] for one in client.store.erased] == [2]
+        client.delete = delete  # pyright: ignore[reportAttributeAccessIssue]
+        assert (await http.delete(URL, params=ADA)).json()["erased_sessions"] == 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import time
 from typing import Any
 
 import httpx
 import pytest
 
-from api.report_page import LANGUAGES, code, duration, render
+from api.report_page import HIGHLIGHTED, LANGUAGES, code, duration, render
 from orchestrator.evaluators import scores_of
 from orchestrator.interview import commands as c
 from orchestrator.interview.evaluation import Completeness
@@ -160,10 +162,25 @@ def test_code_is_highlighted_and_stays_what_it_was() -> None:
     text = 'def f(x):\n    return "<b>" if x < 1 else None\n'
     shown = code(text, "Python")
     assert '<span class="hl-k">def</span>' in shown
-    plain = re.sub(r"<[^>]*>", "", shown).replace("&lt;", "<").replace("&quot;", '"').replace("&gt;", ">")
-    assert plain == text
+    assert plain(shown) == text
+    for length in (900, 1_100, 9_999, 10_001):
+        long = (text * 300)[:length]
+        assert plain(code(long, "python")) == long
     for language in (None, "", "klingon", "\ud800", "x" * 50):
         assert "&lt;b&gt;" in code("<b>", language)
+
+
+def plain(shown: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", shown))
+
+
+@pytest.mark.parametrize("text", ["a\n", "\n", " \n", '\\"', "(", "<", "/*", "'"])
+@pytest.mark.parametrize("language", ["csharp", "java", "cpp", "perl", "javascript", "python"])
+def test_no_answer_takes_long_to_be_shown(language: str, text: str) -> None:
+    answer = (text * HIGHLIGHTED)[:HIGHLIGHTED]
+    began = time.monotonic()
+    assert plain(code(answer, language)) == answer
+    assert time.monotonic() - began < 15, "on a busy machine; it takes a second"
 
 
 @pytest.mark.parametrize("language", sorted(LANGUAGES))

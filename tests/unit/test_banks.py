@@ -95,6 +95,8 @@ async def test_a_session_keeps_the_questions_it_was_created_with() -> None:
         assert drawn is not None and drawn["version"] == 1
         old = (await http.get(f"{BASE}/jobs/dev?version=1")).json()["job"]
         assert [q["text"] for q in draw(old, drawn["seed"])[0]] == questions, "anybody can draw them again"
+        again = await http.post(f"{BASE}/create", json=body, headers=headers)
+        assert again.json()["session_id"] == first["session_id"], "though the bank has changed"
         changed = await http.patch(f"{BASE}/session/{first['session_id']}", json={"job_id": "dev"})
         assert [q["text"] for q in changed.json()["session"]["questions"]] == ["new"]
         state = client.states[first["session_id"]]
@@ -174,6 +176,9 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         (b"title: Jos\xe9\n", "line 1: this is not UTF-8"),
         ("questions:\n" + "  - {text: q}\n" * 10_000, "line 202: there are 10000 questions"),
         ("[" * 5_000, "this is not YAML"),
+        ("? [a]\n: b\n", "this is not YAML"),
+        ("questions:\n  - text: 2024-01-01\n", "in quotes"),
+        ("questions:\n  - time_limit_seconds: .nan\n", "in quotes"),
     ],
 )
 def test_what_is_no_bank(tmp_path: Path, text: str | bytes, complaint: str) -> None:

@@ -132,7 +132,7 @@ def test_files_of_spreadsheets_are_read(tmp_path: Path, text: str) -> None:
 
 def test_all_columns(tmp_path: Path) -> None:
     text = (
-        "email,name,phone,scheduled_at,time_multiplier,camera_exempt,metadata.ref,key\r\n"
+        '"email",name,phone,scheduled_at,time_multiplier,camera_exempt,"Metadata.ref",key\r\n'
         '"a@b.co","Lovelace, ""Ada""\nof London",+44 1,2026-12-01T09:00:00Z,"1,5",yes,R-1,second\r\n'
         "\r\n"
         "b@b.co,Bob,,,,,,\r\n"
@@ -157,6 +157,7 @@ def test_all_columns(tmp_path: Path) -> None:
         ('name,email\n"=HYPERLINK(""http://x"")",a@b.co\n', "line 2: the name begins like a formula"),
         ("name,email,phone\nAda,a@b.co,=1+1\n", "line 2: a cell has a formula"),
         ("name,email,time_multiplier\nAda,a@b.co,twice\n", "line 2: time_multiplier is 'twice'"),
+        ("name,email,time_multiplier\nAda,a@b.co,nan\n", "line 2: time_multiplier is 'nan'"),
         ("name,email,camera_exempt\nAda,a@b.co,maybe\n", "line 2: camera_exempt is 'maybe'"),
         ('name,email\nAda,"a@b.co\n', "this is not CSV"),
         (b"name,email\nAda,a@b.co\nJos\xe9,b@b.co\n", "line 3: this is not UTF-8"),
@@ -177,10 +178,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_nothing_that_is_written_is_a_formula() -> None:
-    cells = ["=1", "+1", "-1", "@x", "\tx", "a,b", 'a"b', "plain", "a\nb"]
+    cells = ["=1", "+1", "-1", "@x", "\tx", "a,b", 'a"b', "plain", "a\nb", "a;=1"]
     lines = "".join(table(["x"] * len(cells), [cells]))
     [_, row] = csv.reader(io.StringIO(lines))
-    assert row == ["'=1", "'+1", "'-1", "'@x", "'\tx", "a,b", 'a"b', "plain", "a\nb"]
+    assert row == ["'=1", "'+1", "'-1", "'@x", "'\tx", "a,b", 'a"b', "plain", "a\nb", "a;=1"]
+    assert '"a;=1"' in lines, "in quotes, whatever separates cells elsewhere"
 
 
 def test_rows_are_read_one_at_a_time() -> None:
@@ -257,6 +259,8 @@ def test_a_file_becomes_links_and_running_it_again_makes_nothing(tmp_path: Path,
     output = tmp_path / "links.csv"
     again = run(str(path), "--output", str(output))
     assert again.exit_code == 0 and "250 there already" in again.stderr and again.stdout == ""
+    output.chmod(0o644)
+    run(str(path), "--output", str(output))
     assert output.stat().st_mode & 0o777 == 0o600
     same = {row["email"]: row["link"] for row in csv.DictReader(output.open())}
     assert same == {row["email"]: row["link"] for row in rows}

@@ -16,7 +16,10 @@ from orchestrator.interview import commands as c
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.evaluation import Completeness, Evaluator, Score
 from orchestrator.interview.fold import fold_all
-from orchestrator.interview.report import Extras, for_candidate, for_staff, report_of
+from orchestrator.interview.integrity import timeline
+from orchestrator.interview.proctoring_view import proctoring_of
+from orchestrator.interview.report import Extras, for_candidate, report_of, without_details
+from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.state import ClosedAnswer, State, dump_state, load_state, snapshot_of
 from orchestrator.policies import policy
 from tests.unit.test_frames import BOSS, CANDIDATE, Story, everything
@@ -116,8 +119,8 @@ def test_candidates_read_nothing_of_staff_machines_and_scores() -> None:
 
 
 def test_staff_read_all_of_it() -> None:
-    made = for_staff(report(everything(), scores=[score(0)]))
-    assert "for_candidate" not in made["proctoring"] and made["proctoring"]["integrity"]["score"] <= 100
+    made = report(everything(), scores=[score(0)])
+    assert made["proctoring"]["integrity"]["score"] <= 100
     assert made["proctoring"]["verdict"]["verdict"] == "cleared"
     assert made["questions"][0]["scores"][0]["value"] == 50
     assert made["evaluation"]["evaluators"] == [{"evaluator": "e", "version": "1", "mean": 50, "scored": 1}]
@@ -131,6 +134,32 @@ def test_a_report_can_be_made_again_from_the_journal() -> None:
 
 def score(index: int, value: float | None = 50.0) -> dict[str, Any]:
     return {"question_index": index, "evaluator": "e", "version": "1", "value": value, "reason": "because"}
+
+
+def test_candidates_read_no_question_that_was_never_opened() -> None:
+    story = Story(questions=3).started()
+    story.do(c.End(), 20, CANDIDATE)
+    shown = for_candidate(report(story))
+    assert [q["index"] for q in shown["questions"]] == [0] and shown["interview"]["max_questions"] == 3
+    assert "questions_drawn" not in shown["job"] and "sensitivity" not in shown["interview"]["accommodations"]
+
+
+def test_what_candidates_see_of_proctoring_is_what_its_call_shows_them() -> None:
+    entries = entries_of(everything())
+    line = timeline(entries, entries[-1].at + 60_000)
+    shown = for_candidate(report(everything()))["proctoring"]
+    assert shown == json.loads(json.dumps(proctoring_of(line, None, {}, "candidate")))
+
+
+def test_a_report_that_is_too_large_leaves_details_out() -> None:
+    story = Story(questions=1).started()
+    story.do(c.NoteSightings((Sighting("paste", "page", T0 + 1_000, detail={"size": 3}),)), 2, CANDIDATE)
+    story.do(c.Answer(0, "x"), 5, CANDIDATE)
+    whole = report(story)
+    assert whole["proctoring"]["events"][0]["detail"] == {"size": 3}
+    smaller = without_details(whole)
+    assert smaller["proctoring"]["events"][0]["detail"] == {"left_out": True}
+    assert smaller["questions"] == whole["questions"]
 
 
 # When one is wanted
@@ -192,6 +221,14 @@ class Broken(Evaluator):
         raise RuntimeError("no")
 
 
+class Odd(Evaluator):
+    name = "odd \ud800"
+    version = 2  # type: ignore[assignment] # pyright: ignore[reportAssignmentType]
+
+    def evaluate(self, state: State, answer: ClosedAnswer) -> Score | None:
+        return Score(float("nan") if answer.question_index else 5, "\ud800")
+
+
 class Wild(Evaluator):
     name = "wild"
 
@@ -211,6 +248,12 @@ def test_an_evaluator_that_fails_spoils_no_other() -> None:
     assert [s["value"] for s in by_name["broken"]] == [None, None] and "RuntimeError" in by_name["broken"][0]["reason"]
     assert [s["value"] for s in by_name["wild"]] == [100.0] and len(by_name["wild"][0]["reason"]) == 2_000
     assert by_name["completeness"][0]["value"] == 100.0
+
+
+def test_what_an_evaluator_says_can_always_be_kept() -> None:
+    found = scores_of(state_of(entries_of(finished())), [Odd()])
+    assert [s["value"] for s in found] == [5, None] and (found[0]["evaluator"], found[0]["version"]) == ("odd ?", "2")
+    json.dumps(report(finished(), scores=found), ensure_ascii=False).encode()
 
 
 def test_the_evaluator_that_ships_looks_at_length_and_time_alone() -> None:

@@ -19,6 +19,8 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wanted: list[str] = []
+        self.deleted: set[str] = set()
+        self.erased: list[str] = []
         self.problems: dict[str, str] = {}
         self.failure: Exception | None = None
         self.runs: list[list[str]] = []
@@ -33,6 +35,12 @@ class World:
     async def sessions_with_report(self, work: str, limit: int) -> list[str]:
         assert work == "wanted"
         return self.wanted[:limit]
+
+    async def is_deleted(self, session_id: str) -> bool:
+        return session_id in self.deleted
+
+    async def erase_report(self, session_id: str) -> None:
+        self.erased.append(session_id)
 
     async def run(self, work: Any, session_ids: list[str], **_: Any) -> dict[str, str | None]:
         assert work is make_reports
@@ -111,9 +119,34 @@ async def test_one_that_takes_its_process_down_does_so_to_no_other(world: World)
 
 async def test_a_task_that_dies_is_run_again_later(world: World) -> None:
     world.wanted, world.failure = ["s1"], Unavailable("it died")
+    world.deleted = {"s1"}
     await world.round()
     await world.round()
-    assert world.runs == [["s1"]]
+    assert world.runs == [["s1"]] and world.erased == ["s1"], "if it was deleted meanwhile, nothing of it is left"
     world.failure, world.now = None, FIRST_PAUSE_MS
     await world.round()
     assert world.runs == [["s1"], ["s1"]] and world.wanted == []
+
+
+async def test_many_that_fail_hide_no_other(world: World) -> None:
+    world.wanted = [f"bad{n}" for n in range(15 * A_TASK)]
+    world.problems = dict.fromkeys(world.wanted, "no")
+    for _ in range(20):
+        await world.round()
+    world.wanted.append("good")
+    for _ in range(3):
+        await world.round()
+    assert "good" not in world.wanted
+
+
+async def test_one_that_hangs_takes_one_place_only(world: World) -> None:
+    world.wanted, world.problems = ["a", "b"], {"a": "no", "b": "no"}
+    await world.round()
+    world.gate.clear()
+    world.now += LONGEST_PAUSE_MS
+    for _ in range(3):
+        await world.round()
+    assert world.runs[1:] == [["a"]]
+    world.wanted.append("fresh")
+    await world.round()
+    assert world.runs[2:] == [["fresh"]]
