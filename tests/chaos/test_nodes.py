@@ -77,6 +77,8 @@ class Answering(Candidate):
     retries = 0
     most_retries = 0
     answered_at = 0.0
+    asked_at = 0.0
+    """When the request was sent that was answered last: one that was under way when something died says nothing."""
 
     async def answer_until(self, stop: asyncio.Event, pause: float) -> None:
         index = len(self.acknowledged)
@@ -90,6 +92,7 @@ class Answering(Candidate):
         retries = 0
         give_up = time.monotonic() + 90
         while True:
+            sent_at = time.monotonic()
             response = await self.request("POST", "/answer", json=body, headers=headers)
             if response.status_code == 200:
                 break
@@ -97,7 +100,7 @@ class Answering(Candidate):
             retries += 1
             await asyncio.sleep(0.2)
         self.acknowledged[index] = body["answer"]
-        self.answered_at = time.monotonic()
+        self.answered_at, self.asked_at = time.monotonic(), sent_at
         self.retries += retries
         self.most_retries = max(self.most_retries, retries)
 
@@ -137,7 +140,7 @@ async def test_a_node_dies_with_everything_on_it(
     killed_at = time.monotonic()
 
     def all_answer() -> bool:
-        return all(c.answered_at > killed_at for c in candidates)
+        return all(c.asked_at > killed_at for c in candidates)
 
     await until(all_answer, 20 + LIVE_AT_DEATH, "all are answering again")
     took = max(c.answered_at for c in candidates) - killed_at
