@@ -14,7 +14,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-from api.report_picture import picture
+from api.report_picture import picture, words
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; "
@@ -178,11 +178,6 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
     return f"{whole // 3600} h {whole // 60 % 60} min"
-
-
-def words(text: str) -> str:
-    """A name of ours, for people."""
-    return text.replace("_", " ")
 
 
 @lru_cache

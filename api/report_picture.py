@@ -9,16 +9,10 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from orchestrator.interview.report import LANES
+
 WIDTH, LEFT, ROW, BAR = 960.0, 104.0, 30.0, 18.0
 """In units of the picture."""
-LANES = {
-    "questions": "Questions",
-    "clock": "Clock",
-    "connection": "Connection",
-    "video": "Video",
-    "machine": "Machine",
-    "proctoring": "Proctoring",
-}
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
 """Seconds between two ticks, the first that gives few enough."""
 TICKS = 10
@@ -46,12 +40,12 @@ def picture(spans: Sequence[dict[str, Any]], started_at: str, completed_at: str)
         parts.append(f'<text class="minute" x="{x(at)}" y="{height - 10:g}">{_clock(at - first)}</text>')
     for number, lane in enumerate(lanes):
         top = ROW * number
-        parts.append(f'<text class="lane" x="0" y="{top + 20:g}">{LANES[lane]}</text>')
+        parts.append(f'<text class="lane" x="0" y="{top + 20:g}">{lane.capitalize()}</text>')
         for span in (s for s in spans if s["lane"] == lane):
             begin, end = x(_ms(span["from"])), x(_ms(span["until"]))
             width = max(MARK, end - begin)
             label = escape(span["label"])
-            title = f"{escape(_words(span['kind']))} {label}: {_clock(_ms(span['from']) - first)}"
+            title = f"{escape(words(span['kind']))} {label}: {_clock(_ms(span['from']) - first)}"
             if span["seconds"]:
                 title += f", {span['seconds']:g} s"
             parts.append(
@@ -68,8 +62,9 @@ def _class(span: dict[str, Any]) -> str:
     return f"lane-{span['lane']} kind-{''.join(c if c.isalnum() else '-' for c in span['kind'])}"
 
 
-def _words(kind: str) -> str:
-    return kind.replace("_", " ")
+def words(name: str) -> str:
+    """A name of ours, for people."""
+    return name.replace("_", " ")
 
 
 def _ticks(first: int, last: int) -> list[int]:

@@ -21,8 +21,7 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import InvalidInput
-from orchestrator.invite import finite
-from orchestrator.tables import read_text, rows_of
+from orchestrator.tables import finite, read_text, rows_of
 
 MAX_QUESTIONS = 200
 COLUMNS = ("text", "type", "time_limit_seconds")

@@ -6,7 +6,6 @@ First the whole file is checked, here and by the service; only then is anything 
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 
 from orchestrator.errors import InvalidInput
-from orchestrator.tables import FORMULAS, columns_of, read_text, rows_of
+from orchestrator.tables import FORMULAS, columns_of, finite, read_text, rows_of
 
 REQUIRED = ("name", "email")
 OPTIONAL = ("phone", "scheduled_at", "expires_at", "time_multiplier", "camera_exempt", "key")
@@ -76,14 +75,6 @@ def _body(cells: dict[str, str], job_id: str) -> dict[str, Any]:
     if metadata:
         body["metadata"] = metadata
     return body | {"idempotency_key": invitation_key(job_id, cells["email"], cells.get("key", ""))}
-
-
-def finite(text: str) -> float:
-    """Raises ValueError for what is no number, or none that JSON has."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("not finite")
-    return number
 
 
 def invitation_key(job_id: str, email: str, key: str) -> str:

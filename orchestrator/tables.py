@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def _check_columns(columns: list[str], name: str, required: list[str], known: li
             raise InvalidInput(f"{name}, line 1: the column {column!r} is there twice.")
         if column not in known:
             raise InvalidInput(f"{name}, line 1: {column!r} is not a column; known are {', '.join(known)}.")
+
+
+def finite(text: str) -> float:
+    """Raises ValueError for what is no number, or none that JSON has."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not finite")
+    return number
 
 
 def table(columns: list[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,8 +15,6 @@ from api.routes.sessions import Client, make, questions_of
 from api.security import Staff
 from orchestrator.errors import OrchestratorError, Retryable
 from orchestrator.interview.commands import Caller
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 

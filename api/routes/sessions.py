@@ -20,7 +20,7 @@ from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
 from orchestrator.interview.commands import Caller
 from orchestrator.interview.snapshot import searched_words
-from orchestrator.interview.state import State, load_state
+from orchestrator.interview.state import EndReason, State, load_state
 from orchestrator.interview.view import event_views, iso, participant_name, room_name, session_view
 from orchestrator.jobs import DEFAULT_JOB_ID, draw, seed_of
 from orchestrator.livekit import RoomState, Ticket
@@ -30,7 +30,6 @@ from orchestrator.storage.queries import Wanted
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
-EndReason = Literal["finished", "ended_by_candidate", "ended_by_staff", "abandoned", "expired", "cancelled"]
 VARY = "Authorization, X-API-Key"
 """Staff and candidates see the same version differently."""
 
@@ -154,7 +153,9 @@ async def update(
     """Change a session that has not started."""
     command = body.command()
     if body.job_id is not None and body.questions is None and "job_id" in body.model_fields_set:
-        questions, command.changes["drawn"] = await questions_of(body, client, seed_of(b"", "", None))
+        questions, command.changes["drawn"] = await questions_of(
+            body, client, seed_of(client.store.secret, caller.principal, None)
+        )
         command.changes["questions"] = [
             {"text": q.text, "type": q.type, "time_limit_seconds": q.time_limit_seconds} for q in questions
         ]

@@ -19,6 +19,7 @@ from orchestrator.interview.sightings import Proctoring
 from orchestrator.interview.snapshot import Snapshot, words_of
 
 Status = Literal["initialized", "in_progress", "completed", "deleted"]
+EndReason = Literal["finished", "ended_by_candidate", "ended_by_staff", "abandoned", "expired", "cancelled"]
 
 GRACE_MS = 2_000
 """An answer received up to this long after its deadline counts, so a question is closed this late."""
