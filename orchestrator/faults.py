@@ -1,7 +1,8 @@
 """Faults on purpose, at named steps, for the fault-injection suite. Off unless INTERVIEW_FAULTS names a folder.
 
 A test arms a fault by putting a file `<folder>/<step>` there, with {"do": ..., "seconds": ..., "session": ...}.
-The first process that reaches the step (for that session, if one is given) claims the file by renaming it, and
+The first process that reaches the step (for that session, if one is given) claims the file by renaming it (and
+leaves another one if `times` is above 1), and
 
     kill   ends itself by SIGKILL
     stop   stops itself by SIGSTOP
@@ -53,6 +54,10 @@ def _claim(name: str, session_id: str) -> dict[str, Any] | None:
         if fault.get("session") not in (None, session_id):
             return None
         path.rename(path.with_name(f"{name}.taken-{os.getpid()}"))
+        if fault.get("times", 1) > 1:
+            draft = path.with_name(f".{name}.{os.getpid()}")
+            draft.write_text(json.dumps(fault | {"times": fault["times"] - 1}))
+            draft.rename(path)
     except (OSError, ValueError):
         return None
     return fault

@@ -19,11 +19,11 @@ STEPS = (
 )
 
 
-def arm(folder: Path, step: str, do: Do, seconds: float = 5.0, session: str | None = None) -> None:
-    """The next process that reaches the step (for that session, if given) does it. Forgets who did it before."""
+def arm(folder: Path, step: str, do: Do, seconds: float = 5.0, session: str | None = None, times: int = 1) -> None:
+    """The next processes that reach the step (for that session, if given) do it. Forgets who did it before."""
     for before in folder.glob(f"{step}.taken-*"):
         before.unlink(missing_ok=True)
-    fault: dict[str, object] = {"do": do, "seconds": seconds}
+    fault: dict[str, object] = {"do": do, "seconds": seconds, "times": times}
     if session is not None:
         fault["session"] = session
     draft = folder / f".{step}.tmp"

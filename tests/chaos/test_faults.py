@@ -207,14 +207,8 @@ async def test_poison_is_parked_and_staff_can_retry_or_end_it(
     service: Serve, candidate: Candidate, faults_folder: Path, driver: Driver
 ) -> None:
     actor = await started(candidate)
-    pid: int | None = pid_of(service, actor)
-    for _ in range(3):  # the start and two more activations, after which each actor dies at once
-        arm(faults_folder, "activate.after", "kill", session=candidate.session_id)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            pid = None
-        if not await wait_taken(faults_folder, "activate.after"):
-            break
+    arm(faults_folder, "activate.after", "kill", session=candidate.session_id, times=100)
+    os.kill(pid_of(service, actor), signal.SIGKILL)
     session = await until(lambda: parked(candidate), 30, "the session is parked")
     assert session["current_question"]["deadline"] is None and session["placement"] is None
     await until(lambda: re.search("interview_parked_sessions{.*} 1", driver.ask("metrics")), 40, "a metric says so")
@@ -242,13 +236,6 @@ def status(service: Serve) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "140"})
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-async def wait_taken(folder: Path, step: str) -> bool:
-    give_up = time.monotonic() + 10
-    while taken(folder, step) is None and time.monotonic() < give_up:
-        await asyncio.sleep(0.05)
-    return taken(folder, step) is not None
 
 
 async def parked(candidate: Candidate) -> dict[str, Any] | None:
