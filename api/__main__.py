@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from types import FrameType
@@ -17,6 +18,12 @@ from orchestrator.settings import get_settings
 
 class FrontEnd(uvicorn.Server):
     """A server that says so on /readyz once it has been asked to end; calls under way are finished."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What is there now stays: without it a full collection takes milliseconds, and not tenths of a second.
+        gc.collect()
+        gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app: Any = self.config.app
