@@ -19,8 +19,8 @@ from orchestrator import __version__, evaluators, logs
 from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.interview.commands import SYSTEM, NoteReport
 from orchestrator.interview.fold import fold_all
-from orchestrator.interview.report import Extras, report_of, without_details
-from orchestrator.interview.state import snapshot_of
+from orchestrator.interview.report import Extras, report_of, scores_in, without_details
+from orchestrator.interview.state import State, snapshot_of
 from orchestrator.jobs import DEFAULT_JOB_ID
 from orchestrator.policies import policy_of
 from orchestrator.session import Request, Session
@@ -87,7 +87,7 @@ async def make_report(store: Store, session_id: str) -> StoredReport | None:
         policy=policy_of(state),
         job_title=job["title"] if job else None,
         stills={still.id: still for still in await store.kept_of(session_id)},
-        scores=evaluators.scores_of(state, evaluators.installed(get_settings().evaluators)),
+        scores=await _scores(store, state),
     )
     content = report_of(entries, extras, wall_ms())
     text = _json(content)
@@ -107,6 +107,14 @@ async def make_report(store: Store, session_id: str) -> StoredReport | None:
         raise
     await store.save_snapshot(snapshot_of(session.state))
     return report
+
+
+async def _scores(store: Store, state: State) -> list[dict[str, Any]]:
+    """Of answers that were erased meanwhile those of the report before stay."""
+    if state.answers_erased_at is None:
+        return evaluators.scores_of(state, evaluators.installed(get_settings().evaluators))
+    before = await store.report_of(state.session_id)
+    return scores_in(before.content()) if before is not None else []
 
 
 def _json(content: dict[str, Any]) -> str:

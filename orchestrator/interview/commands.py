@@ -267,9 +267,9 @@ class NoteReference:
 
 @dataclass(frozen=True, slots=True)
 class NoteErased:
-    """Pictures were erased: the reference face, or so many stills kept as evidence."""
+    """The reference face, so many stills kept as evidence, or what the candidate has answered were erased."""
 
-    what: Literal["reference", "stills"]
+    what: Literal["reference", "stills", "answers"]
     because: str
     ids: tuple[str, ...] = ()
 

@@ -314,6 +314,9 @@ def _consent_given(state: State, event: dict[str, Any], at: int) -> State:
 
 def _erased(state: State, event: dict[str, Any], at: int) -> State:
     """Whoever withdraws consent is asked again before more pictures are taken."""
+    if event["what"] == "answers":
+        blank = tuple(replace(answer, answer="") for answer in state.answers)
+        return replace(state, answers=blank, answers_erased_at=at)
     if event["because"] != WITHDRAWN:
         return state
     return replace(state, consent_at=None, consent_policy=None, consent_withdrawn=True)

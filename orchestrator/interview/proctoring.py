@@ -248,7 +248,9 @@ def check_pictures(state: State, consent_to: str | None = None) -> None:
 
 
 def erased(state: State, command: NoteErased, caller: Caller, now: int) -> list[Event]:
-    """Pictures are gone; that they were there, and why they were erased, stays."""
+    """Pictures or answers are gone; that they were there, and why they were erased, stays."""
+    if command.what == "answers" and (state.status != "completed" or state.answers_erased_at or not state.answers):
+        return []
     withdrawn = command.because == WITHDRAWN and state.consent_at is not None
     if command.what == "reference" and state.proctoring.reference_at is None and not withdrawn:
         return []

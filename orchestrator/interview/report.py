@@ -98,6 +98,16 @@ def without_details(report: dict[str, Any]) -> dict[str, Any]:
     return report | {"proctoring": report["proctoring"] | {"events": events}}
 
 
+def without_answers(report: dict[str, Any]) -> dict[str, Any]:
+    """A report whose answers are not kept for longer."""
+    return report | {"questions": [question | {"answer": None} for question in report["questions"]]}
+
+
+def scores_in(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The scores that a report has, as they are given for a new one."""
+    return [{"question_index": q["index"], **score} for q in report["questions"] for score in q["scores"]]
+
+
 def for_candidate(report: dict[str, Any]) -> dict[str, Any]:
     """What the candidate gets: their answers, the clock and what was seen. Neither scores, reviews and machines, nor
     questions that were never opened."""
@@ -123,6 +133,7 @@ OF_THE_INTERVIEW = (
     "end_reason",
     "max_questions",
     "answered",
+    "answers_erased_at",
     "consent_at",
     "consent_policy",
 )
@@ -164,6 +175,7 @@ def _interview(state: State, told: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "ended_by": end["by"],
         "max_questions": state.max_questions,
         "answered": sum(answer.source == "submitted" for answer in state.answers),
+        "answers_erased_at": iso(state.answers_erased_at),
         "consent_at": iso(state.consent_at),
         "consent_policy": state.consent_policy,
         "accommodations": {
@@ -186,6 +198,8 @@ def _questions(
     for index in range(state.max_questions):
         question, answer = state.questions[index], answers.get(index)
         view = answer_view(answer) if answer else _unanswered(index)
+        if state.answers_erased_at is not None:
+            view["answer"] = None
         views.append(
             {
                 "index": index,

@@ -186,6 +186,8 @@ class State:
     metadata: dict[str, str] = field(default_factory=dict)
     drawn: dict[str, Any] | None = None
     """How the questions were taken from their job: {version, pick, shuffle, seed}."""
+    answers_erased_at: int | None = None
+    """When what the candidate had answered was erased, since it is not kept for longer."""
     started_at: int | None = None
     completed_at: int | None = None
     end_reason: str | None = None

@@ -63,6 +63,8 @@ def session_view(state: State, now: int, role: Role = "staff", policy: Policy | 
             "camera_exempt": state.accommodations.camera_exempt,
         },
     }
+    if state.answers_erased_at is not None:
+        view["answers_erased_at"] = iso(state.answers_erased_at)
     if role == "candidate":
         return view
     view["questions"] = [

@@ -152,6 +152,13 @@ class SnapshotQueries:
             found = await self._db.snapshots.find(query, {"ended_at": 1}).limit(limit).to_list(None)
         return [document["_id"] for document in found]
 
+    async def ended_between(self, since: int, until: int, limit: int) -> list[tuple[str, int]]:
+        """Ids of sessions that were completed from `since` on and before `until` (ms), and when, in that order."""
+        query = {"ended_at": {"$gte": max(since, 1), "$lt": until}}
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            cursor = self._db.snapshots.find(query, {"ended_at": 1}).sort("ended_at", ASCENDING).limit(limit)
+            return [(document["_id"], document["ended_at"]) for document in await cursor.to_list(None)]
+
     async def stats(self) -> dict[str, Any]:
         """Counts by status and end reason, and the sum and number of durations (ms)."""
         snapshots = self._db.snapshots

@@ -11,7 +11,7 @@ import base64
 import json
 import secrets
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError
@@ -29,6 +29,10 @@ class StoredReport:
 
     def content(self) -> dict[str, Any]:
         return json.loads(self.text)
+
+    def with_content(self, content: dict[str, Any]) -> StoredReport:
+        """The same report with another content."""
+        return replace(self, text=json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 class ReportStore:

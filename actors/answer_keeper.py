@@ -1,0 +1,60 @@
+"""AnswerKeeper: retention of answers. What the candidate wrote is erased, the interview and its figures stay."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from actors.client import InterviewClient
+from orchestrator.errors import NotFound
+from orchestrator.interview.commands import SYSTEM, NoteErased
+from orchestrator.interview.report import without_answers
+
+BATCH = 200
+RETENTION = "retention"
+MARK = "answers erased"
+"""Up to which end of interviews (ms) it is done."""
+
+Each = Callable[[Callable[[Any], Awaitable[Any]], Iterable[Any]], Awaitable[None]]
+
+
+class AnswerKeeper:
+    """`each` does some work for every item, some at a time; one that fails does not stop the others."""
+
+    def __init__(self, client: InterviewClient, each: Each) -> None:
+        self._client = client
+        self._store = client.store
+        self._each = each
+
+    async def erase(self, before: int) -> None:
+        """Erase answers of interviews that ended before a time (ms). One that fails is tried again in the next round,
+        and with it those that ended after it."""
+        done: list[str] = []
+
+        async def one(session_id: str) -> None:
+            await self._erase(session_id)
+            done.append(session_id)
+
+        while True:
+            since = await self._store.mark(MARK) or 0
+            found = await self._store.ended_between(since, before, BATCH)
+            if not found:
+                return
+            await self._each(one, [session_id for session_id, _ in found])
+            failed = [ended_at for session_id, ended_at in found if session_id not in done]
+            if failed:
+                await self._store.set_mark(MARK, min(failed))
+                return
+            # Those of a full round may have ended in the same moment as others that are still to be found.
+            await self._store.set_mark(MARK, max(found[-1][1], since + 1) if len(found) == BATCH else before)
+
+    async def _erase(self, session_id: str) -> None:
+        """The journal says it first; what a crash leaves is found again, since the mark is set last."""
+        try:
+            await self._client.send(session_id, NoteErased("answers", RETENTION), SYSTEM)
+        except NotFound:
+            return  # it was deleted, with everything
+        await self._store.redact_answers(session_id)
+        report = await self._store.report_of(session_id)
+        if report is not None:
+            await self._store.save_report(report.with_content(without_answers(report.content())))
