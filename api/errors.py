@@ -32,6 +32,7 @@ STATUS: dict[type[errors.OrchestratorError], int] = {
     errors.NotAnImage: 415,
     errors.UnusableTemplate: 409,
     errors.CommandIdReused: 422,
+    errors.NotInstalled: 501,
     errors.TooManyRequests: 429,
     errors.Retryable: 503,
 }

@@ -11,6 +11,7 @@
     ├── TooLarge              a body is over its limit
     ├── NotAnImage            the bytes are no JPEG, PNG or WebP
     ├── UnusableTemplate      what is known of a face is damaged, or of another engine or version
+    ├── NotInstalled          a part that this call needs is not on this machine
     └── Retryable             nothing is wrong with the request; carries retry_after
         ├── TooManyRequests   this caller sends more than is taken
         ├── Unavailable       a part of the system is away; the command was not executed
@@ -108,6 +109,12 @@ class UnusableTemplate(OrchestratorError):
     """The template is damaged, or from another engine or version: a new reference picture is needed."""
 
     code = "unusable_template"
+
+
+class NotInstalled(OrchestratorError):
+    """A part that this call needs is not on this machine."""
+
+    code = "not_installed"
 
 
 class Retryable(OrchestratorError):

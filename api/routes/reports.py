@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from api import report_page, schemas
+from api import report_page, report_pdf, schemas
 from api.errors import status_of
 from api.headers import CommandId, IfMatch, session_answer
 from api.routes import pages
@@ -25,6 +25,7 @@ router = APIRouter(prefix="/api/reports", tags=["reports"])
 
 RETRY_SECONDS = 2
 PICTURE_BYTES = 8 * 2**20
+_pdfs = report_pdf.PdfMaker()
 _renderer = ThreadPoolExecutor(1, "report")
 """One thread, so that a page that takes long holds up nothing but pages."""
 HEADERS = {"Cache-Control": "private, no-store", "Vary": f"Accept, {VARY}", "Referrer-Policy": "no-referrer"}
@@ -35,10 +36,12 @@ async def report(
     session_id: str,
     request: Request,
     client: Client,
-    format: Annotated[Literal["json", "html"] | None, Query()] = None,
+    format: Annotated[Literal["json", "html", "pdf"] | None, Query()] = None,
 ) -> Response:
     """The report of a completed interview. `outdated`: something has happened since, and a newer one is being made."""
-    wants_page = format == "html" or (format is None and "text/html" in request.headers.get("accept", ""))
+    accepted = request.headers.get("accept", "")
+    wants_pdf = format == "pdf" or (format is None and accepted.startswith("application/pdf"))
+    wants_page = format == "html" or (format is None and "text/html" in accepted)
     try:
         caller = await authenticated(request)
         await require_participant(request, caller, session_id)
@@ -64,12 +67,17 @@ async def report(
     content = await asyncio.to_thread(stored.content)
     shown = content if caller.role == "staff" else for_candidate(content)
     shown["outdated"] = state.report_due > stored.as_of
-    if not wants_page:
+    if not wants_page and not wants_pdf:
         return JSONResponse({"status": "success", "report": shown}, headers=HEADERS)
     pictures = await _pictures(client, session_id) if caller.role == "staff" else []
     staff = caller.role == "staff"
     work = functools.partial(report_page.render, shown, pictures, for_staff=staff)
-    return _page(await asyncio.get_running_loop().run_in_executor(_renderer, work))
+    page = await asyncio.get_running_loop().run_in_executor(_renderer, work)
+    if not wants_pdf:
+        return _page(page)
+    name = f'attachment; filename="interview-{session_id}.pdf"'
+    headers = HEADERS | {"Content-Disposition": name, "X-Content-Type-Options": "nosniff"}
+    return Response(await _pdfs.make(page), media_type="application/pdf", headers=headers)
 
 
 @router.post("/{session_id}/review")

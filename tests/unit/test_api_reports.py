@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 import time
 from typing import Any
 
@@ -211,3 +212,48 @@ def test_stills_are_in_the_page_itself() -> None:
     page = render(report, [("hidden-still", b"jpeg", "image/jpeg")])
     assert 'src="data:image/jpeg;base64,' in page and "not intact from event 2 on" in page
     assert "newer one is on its way" in page
+
+
+def has_pango() -> bool:
+    try:
+        import weasyprint  # noqa: F401
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_pango(), reason="Pango is not on this machine")
+@pytest.mark.parametrize("how", [{"params": {"format": "pdf"}}, {"headers": {"Accept": "application/pdf"}}])
+async def test_a_report_is_also_a_pdf(how: dict[str, Any]) -> None:
+    async with api() as (http, client):
+        made = await interviewed(http, client)
+        await make_report(client, made["session_id"])
+        answer = await http.get(url(made), **how)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["Content-Type"] == "application/pdf" and answer.content.startswith(b"%PDF-")
+        assert f'filename="interview-{made["session_id"]}.pdf"' in answer.headers["Content-Disposition"]
+        assert answer.headers["Cache-Control"] == "private, no-store"
+        assert b"alert(1)" not in answer.content
+
+
+async def test_without_what_it_needs_a_pdf_is_refused_and_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with api() as (http, client):
+        made = await interviewed(http, client)
+        await make_report(client, made["session_id"])
+        monkeypatch.setattr("api.report_pdf.COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+        answer = await http.get(url(made), params={"format": "pdf"})
+        assert answer.status_code == 501 and "Pango" in answer.json()["detail"]
+        monkeypatch.setattr("api.report_pdf.COMMAND", (sys.executable, "-c", "raise SystemExit(1)"))
+        assert (await http.get(url(made), params={"format": "pdf"})).status_code == 503
+        monkeypatch.setattr("api.report_pdf.COMMAND", (sys.executable, "-c", "import time; time.sleep(30)"))
+        monkeypatch.setattr("api.report_pdf.SECONDS", 0.5)
+        assert (await http.get(url(made), params={"format": "pdf"})).status_code == 503
+
+
+async def test_candidates_and_strangers_get_no_pdf_of_what_is_for_staff() -> None:
+    async with api(key=KEY) as (http, client):
+        made = await interviewed(http, client)
+        await make_report(client, made["session_id"])
+        assert (await http.get(url(made), params={"format": "pdf"})).status_code == 401
+        token = {"Authorization": f"Bearer {made['candidate_token']}"}
+        assert (await http.get(url(made), params={"format": "pdf"}, headers=token)).status_code == 403
