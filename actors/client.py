@@ -55,6 +55,7 @@ from orchestrator.interview.commands import (
 from orchestrator.interview.decide import created
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold
+from orchestrator.interview.outbox import with_notices
 from orchestrator.interview.proctoring import is_repeat
 from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.state import State, dump_state, load_state, snapshot_of
@@ -133,7 +134,7 @@ class InterviewClient:
         entry = new_entry(
             session_id, 1, 0, now, created(command, room, self._proctoring), by=caller.principal, command=identity
         )
-        entry = replace(entry, mac=self.store.mac(entry, ""))
+        entry = with_notices(replace(entry, mac=self.store.mac(entry, "")), None, None)
         state = fold(None, entry)
         result = await self.store.create(entry, snapshot_of(state))
         if isinstance(result, Collision):

@@ -22,10 +22,12 @@ from orchestrator.session import Request, Session
 from orchestrator.settings import get_settings
 
 if TYPE_CHECKING:
+    from actors.answer_keeper import AnswerKeeper
     from actors.client import InterviewClient
     from actors.evidence_keeper import EvidenceKeeper
     from actors.report_keeper import ReportKeeper
     from actors.room_keeper import RoomKeeper
+    from actors.webhook_keeper import WebhookKeeper
     from orchestrator.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,8 @@ QUIET_SECONDS = 15.0
 
 class Housekeeper:
     """Sweeps over indexes: sessions that are overdue, expired or abandoned, deletes that were cut short, what is
-    parked, LiveKit rooms, live channels of front ends that died, reports, pictures and sessions whose time is over,
-    keys and nodes that are gone; and a look at the other system actors."""
+    parked, LiveKit rooms, live channels of front ends that died, reports, webhooks, pictures and sessions whose time
+    is over, keys and nodes that are gone; and a look at the other system actors."""
 
     def __init__(self, name: str) -> None:
         logs.configure()
@@ -58,7 +60,9 @@ class Housekeeper:
         self._client: InterviewClient | None = None
         self._keeper: RoomKeeper | None = None
         self._evidence: EvidenceKeeper | None = None
+        self._answers: AnswerKeeper | None = None
         self._reports: ReportKeeper | None = None
+        self._webhooks: WebhookKeeper | None = None
         self._others: dict[str, Any] = {}
         self._others_due = 0.0
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
@@ -74,8 +78,11 @@ class Housekeeper:
             (self._compare_rooms, 5.0),
             (self._note_dead_front_ends, 2.0),
             (self._make_reports, 1.0),
+            (self._send_webhooks, 0.5),
+            (self._clean_webhooks, 60.0),
             (self._look_after_stills, 10.0),
             (self._erase_pictures, 10.0),
+            (self._erase_answers, 60.0),
             (self._erase_sessions, 60.0),
             (self._forget, 600.0),
         ]
@@ -207,6 +214,22 @@ class Housekeeper:
             self._reports = ReportKeeper(store)
         await self._reports.make()
 
+    async def _send_webhooks(self) -> None:
+        await (await self._webhook_keeper()).run()
+
+    async def _clean_webhooks(self) -> None:
+        await (await self._webhook_keeper()).clean()
+
+    async def _webhook_keeper(self) -> WebhookKeeper:
+        store = await self._opened()
+        if self._webhooks is None:
+            from actors.webhook_keeper import WebhookKeeper
+            from orchestrator.outbound import Caller as OutboundCaller
+
+            private = get_settings().webhook_private_addresses
+            self._webhooks = WebhookKeeper(store, OutboundCaller(private=private))
+        return self._webhooks
+
     async def _look_after_stills(self) -> None:
         """Stills that wait need somebody who looks at them."""
         settings = get_settings()
@@ -223,6 +246,17 @@ class Housekeeper:
 
             self._evidence = EvidenceKeeper(await self._clients(), _each)
         await self._evidence.erase_expired(wall_ms())
+
+    async def _erase_answers(self) -> None:
+        """Answers are kept as long as the settings say."""
+        days = get_settings().answer_days
+        if days is None:
+            return
+        if self._answers is None:
+            from actors.answer_keeper import AnswerKeeper
+
+            self._answers = AnswerKeeper(await self._clients(), _each)
+        await self._answers.erase(wall_ms() - round(days * DAY_MS))
 
     async def _erase_sessions(self) -> None:
         """Sessions are kept as long as the settings say."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -15,16 +16,31 @@ from actors.clock import wall_ms
 from api import errors, openapi
 from api.headers import only_known_parameters
 from api.limits import RequestLimits
-from api.routes import bulk, candidates, export, jobs, live, livekit, operations, pages, proctoring, reports, sessions
+from api.routes import (
+    bulk,
+    candidates,
+    export,
+    jobs,
+    live,
+    livekit,
+    operations,
+    pages,
+    proctoring,
+    reports,
+    sessions,
+    webhooks,
+)
 from orchestrator import __version__
 from orchestrator.errors import Retryable
 from orchestrator.interview.view import iso
 from orchestrator.jobs import DEFAULT_JOB
 from orchestrator.settings import Settings
+from orchestrator.webhooks import ENVIRONMENT, Endpoint, new_secret
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2.0
+NO_WEBHOOK = "INTERVIEW_WEBHOOK_URL is not set."
 
 
 def create_app(settings: Settings, client: Any = None) -> FastAPI:
@@ -36,6 +52,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
         app.state.channels = Channels(app.state.client)
         try:
             await _ensure_default_job(app.state.client)
+            await _ensure_webhook_of_the_settings(app.state.client.store, settings)
             yield
         finally:
             await app.state.channels.close()
@@ -52,7 +69,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     app.state.draining = False
     errors.install(app)
     app.add_middleware(RequestLimits)
-    for module in (sessions, bulk, export, candidates, proctoring, reports, livekit, jobs, operations):
+    for module in (sessions, bulk, export, candidates, proctoring, reports, livekit, jobs, webhooks, operations):
         app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
     for module in (live, pages):
         app.include_router(module.router)
@@ -80,6 +97,22 @@ async def _close(client: Any) -> None:
             await client.close()
     except Exception as error:
         log.warning("not closed in order", extra={"error": type(error).__name__})
+
+
+async def _ensure_webhook_of_the_settings(store: Any, settings: Settings) -> None:
+    """The endpoint that the settings name is there, and one that they named once is not used."""
+    url, secret = settings.webhook_url, settings.webhook_secret
+    known = next((one for one in await store.endpoints() if one.id == ENVIRONMENT), None)
+    if url is None:
+        if known is not None and known.enabled:
+            await store.change_endpoint(ENVIRONMENT, lambda one: one.disabled(NO_WEBHOOK))
+        return
+    given = secret.get_secret_value() if secret is not None else None
+    if known is None:
+        await store.add_endpoint(Endpoint(ENVIRONMENT, url, given or new_secret(), wall_ms()))
+    elif known.url != url or known.disabled_because == NO_WEBHOOK or given not in (None, known.secret):
+        fresh = replace(known, url=url, secret=given or known.secret, enabled=True, disabled_because=None)
+        await store.change_endpoint(ENVIRONMENT, lambda _: fresh)
 
 
 async def _ensure_default_job(client: Any) -> None:

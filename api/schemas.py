@@ -311,6 +311,10 @@ class RecoverBody(Body):
     dry_run: bool = False
 
 
+WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_storable)]
+WebhookSecret = Annotated[str, Field(max_length=200)]
+
+
 class JobQuestion(Body):
     text: QuestionText
     type: Kind = "text"
@@ -338,6 +342,33 @@ class JobBody(JobFields):
 
 class JobUpdateBody(JobFields):
     job_id: JobId | None = None
+
+
+class WebhookBody(Body):
+    """An endpoint. `events`: the types that it is told of; none: all."""
+
+    url: WebhookUrl
+    events: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = []
+    description: Annotated[str, Field(max_length=500), AfterValidator(_storable)] = ""
+    secret: WebhookSecret | None = None
+
+
+class WebhookChanges(Body):
+    url: WebhookUrl = ""
+    events: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = []
+    description: Annotated[str, Field(max_length=500), AfterValidator(_storable)] = ""
+    enabled: bool = True
+
+
+class RotateBody(Body):
+    secret: WebhookSecret | None = None
+
+
+class ReplayBody(Body):
+    """`since`: the time (ISO 8601) from which on events are sent again. `delivered`: those that were delivered too."""
+
+    since: str
+    delivered: bool = False
 
 
 def moment_ms(text: str, pointer: str) -> int:

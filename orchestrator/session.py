@@ -43,6 +43,7 @@ from orchestrator.interview.commands import (
 from orchestrator.interview.decide import Event, Plan, activation, decide, plan
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
+from orchestrator.interview.outbox import with_notices
 from orchestrator.interview.presence import sign
 from orchestrator.interview.sightings import Seen
 from orchestrator.interview.snapshot import Draft
@@ -338,7 +339,7 @@ class Session:
             command=identity,
             tombstone=any(e["type"] == "deleted" for e in events),
         )
-        return await self._write(entry, at)
+        return await self._write(with_notices(entry, state, policy_of(state)), at)
 
     async def _write(self, entry: Entry, now: int) -> bool:
         loop = asyncio.get_running_loop()

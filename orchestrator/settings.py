@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.errors import InvalidInput
+
 SECRET_BYTES = 32
+WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}\Z")
 
 
 def _env(name: str) -> AliasChoices:
@@ -61,6 +65,14 @@ class Settings(BaseSettings):
     installed."""
     candidate_reports: bool = False
     """Whether candidates may read their own reports (without scores and reviews)."""
+    webhook_url: str | None = None
+    """A webhook endpoint; others are added by REST."""
+    webhook_secret: SecretStr | None = None
+    """The secret that its messages are signed with, `whsec_` and base64 of 24 to 64 bytes; not set: one is made."""
+    webhook_private_addresses: bool = False
+    """Whether webhooks may go to private addresses and by plain HTTP, for development."""
+    answer_days: float | None = Field(None, gt=0)
+    """How long what candidates have answered is kept after the end; not set: as long as the session."""
     session_days: float | None = Field(None, gt=0)
     """How long sessions are kept after their end, with answers, journal, report and pictures; not set: for ever."""
     recording: str | None = Field(None, pattern=r"\{session_id\}")
@@ -89,6 +101,25 @@ class Settings(BaseSettings):
     """Memory that the local Ray declares, in MiB; not set: 80 % of what is available at the start."""
     forwarded_allow_ips: str = ""
     """Addresses of proxies whose X-Forwarded-* headers are believed."""
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            from orchestrator.outbound import check_url  # not needed where no webhook is set
+
+            try:
+                check_url(url, private=True)
+            except InvalidInput as error:
+                raise ValueError(error.detail) from None
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and not WEBHOOK_SECRET.match(secret.get_secret_value()):
+            raise ValueError("A secret is whsec_ and then 24 to 64 random bytes as base64.")
+        return secret
 
     @property
     def network_credit_ms(self) -> int:

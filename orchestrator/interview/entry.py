@@ -6,7 +6,8 @@ the database:
 
     {"by": principal, "command": [key, hash] | null, "events": [{"type": ..., ...}, ...], "nonce": ...}
 
-A body can be erased later: digest and mac stay, so the chain still verifies.
+A body can be erased later: digest and mac stay, so the chain still verifies. Or what the candidate has answered is
+taken out of it: it is redacted then, and sealed anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import InvalidInput
@@ -35,6 +36,10 @@ class Entry:
     digest: str
     mac: str = ""
     tombstone: bool = False
+    deliver: str = ""
+    """What receivers of webhooks are told of it: see outbox.py. No part of what is sealed by digest and mac."""
+    redaction: str = ""
+    """The seal of a body that is not the one that was written, since answers were taken out of it."""
 
     @property
     def key(self) -> str:
@@ -53,6 +58,20 @@ class Entry:
     def content(self) -> dict[str, Any]:
         """The parsed body."""
         return json.loads(self.body)
+
+    def without_answers(self) -> Entry | None:
+        """The entry without what the candidate has answered, still to be sealed; None if there is nothing in it."""
+        if self.erased:
+            return None
+        content = self.content()
+        written = [e for e in content["events"] if e["type"] == "question_closed" and e.get("answer")]
+        for event in written:
+            event["answer"] = ""
+        return replace(self, body=canonical_json(content)) if written else None
+
+    def to_deliver(self, deliver: str) -> Entry:
+        """The same entry, with what is to be told of it."""
+        return replace(self, deliver=deliver)
 
     def is_same_write(self, other: Entry) -> bool:
         """Whether both are one and the same write (bodies carry a nonce, so digests tell)."""

@@ -22,6 +22,10 @@ def entry_document(entry: Entry) -> dict[str, Any]:
     }
     if entry.tombstone:
         document["tombstone"] = 1
+    if entry.deliver:
+        document["deliver"] = entry.deliver
+    if entry.redaction:
+        document["redaction"] = entry.redaction
     return document
 
 
@@ -36,6 +40,8 @@ def entry_of(document: dict[str, Any]) -> Entry:
         document["digest"],
         document["mac"],
         bool(document.get("tombstone")),
+        document.get("deliver") or "",
+        document.get("redaction") or "",
     )
 
 

@@ -1,12 +1,13 @@
 """Store: the journal, snapshots, drafts, jobs, pictures and proofs of life in one MongoDB database.
 
-    journal      {_id: "<session>:<seq>", session_id, seq, epoch, at, body, digest, mac, tombstone?}
+    journal      {_id: "<session>:<seq>", session_id, seq, epoch, at, body, digest, mac, tombstone?, deliver?, outbox?}
                  (tombstone 1: the session was deleted; 2: and what it left is removed)
     snapshots    one a session, only over an older seq; create's carries entry 1
     drafts       one an open question, by epoch and revision
     stills, reference_faces   pictures, see evidence.py
     reports, erasures   see reports.py
-    jobs, job_versions, keys, alive, draining, secrets
+    webhook_endpoints, webhook_messages   see webhooks.py
+    jobs, job_versions, keys, alive, draining, marks, secrets
 
 The unique key of the journal is the only lock in the system.
 """
@@ -32,7 +33,6 @@ from orchestrator.storage.documents import (
     draft_document,
     draft_key,
     draft_of,
-    entry_document,
     entry_of,
     snapshot_document,
     snapshot_from,
@@ -41,12 +41,13 @@ from orchestrator.storage.evidence import EvidenceStore
 from orchestrator.storage.jobs import JobStore
 from orchestrator.storage.queries import SnapshotQueries
 from orchestrator.storage.reports import ReportStore
+from orchestrator.storage.webhooks import WebhookStore
 
 DUPLICATE_KEY = 11000
 TAIL = 4
 
 
-class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
+class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore, WebhookStore):
     """One connection to the database. Every call raises Unavailable or OutcomeUnknown when it is away."""
 
     def __init__(self, client: Any, name: str, timeout_seconds: float) -> None:
@@ -94,6 +95,11 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
             ("snapshots", [("report", ASCENDING)], {}),
             ("snapshots", [("words", ASCENDING)], {}),
             ("snapshots", [("ended_at", ASCENDING)], {}),
+            ("journal", [("outbox", ASCENDING)], {"sparse": True}),
+            ("webhook_messages", [("lane", ASCENDING)], {}),
+            ("webhook_messages", [("queue", ASCENDING)], {"sparse": True}),
+            ("webhook_messages", [("position", ASCENDING)], {}),
+            ("webhook_messages", [("expires_at", ASCENDING)], {}),
             ("drafts", [("session_id", ASCENDING)], {}),
             ("stills", [("session_id", ASCENDING)], {}),
             ("still_images", [("session_id", ASCENDING)], {}),
@@ -128,9 +134,10 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
     async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
         """Write one entry by one insert. My own entry found in its place is a success."""
         mac = self.mac(entry, prev_mac)
+        document = await self.journal_document(entry, mac)
         try:
             async with guarded(self._timeout, writing=True):
-                await self._db.journal.insert_one(entry_document(entry) | {"mac": mac})
+                await self._db.journal.insert_one(document)
         except DuplicateKeyError:
             return await self._collided(entry)
         return Appended(mac)
@@ -138,7 +145,11 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
     async def append_many(self, items: list[tuple[Entry, str]]) -> list[Appended | Collision | OrchestratorError]:
         """Write a batch; each entry has its own outcome, and one bad entry spoils no other."""
         macs = [self.mac(entry, prev) for entry, prev in items]
-        documents = [entry_document(entry) | {"mac": mac} for (entry, _), mac in zip(items, macs, strict=True)]
+        try:
+            pairs = zip((entry for entry, _ in items), macs, strict=True)
+            documents = [await self.journal_document(entry, mac) for entry, mac in pairs]
+        except OrchestratorError as error:
+            return [error] * len(items)
         failed: dict[int, dict[str, Any]] = {}
         confirmed = True
         try:
@@ -312,13 +323,32 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
         """The same of a whole journal that was read already."""
         mac = ""
         for entry in entries:
-            body_fits = entry.erased or hashlib.sha256(entry.body.encode()).hexdigest() == entry.digest
-            if not body_fits or not hmac.compare_digest(self.mac(entry, mac), entry.mac):
+            if not self._body_fits(entry) or not hmac.compare_digest(self.mac(entry, mac), entry.mac):
                 return {"ok": False, "entries": len(entries), "head": entries[-1].mac, "broken_at": entry.seq}
             mac = entry.mac
         return {"ok": True, "entries": len(entries), "head": mac, "broken_at": None}
 
+    def _body_fits(self, entry: Entry) -> bool:
+        if entry.redaction:
+            return hmac.compare_digest(self._seal(entry), entry.redaction)
+        return entry.erased or hashlib.sha256(entry.body.encode()).hexdigest() == entry.digest
+
+    def _seal(self, entry: Entry) -> str:
+        """What shows that a redacted body is ours, and belongs to this entry."""
+        key = hmac.digest(self.secret, f"redaction:{entry.key}".encode(), hashlib.sha256)
+        return hmac.digest(key, f"{entry.digest}|{entry.body}".encode(), hashlib.sha256).hex()
+
     # Deleting
+
+    async def redact_answers(self, session_id: str) -> None:
+        """Take what the candidate has answered out of the journal. The chain still verifies. Can be repeated."""
+        entries = await self.entries(session_id, 0, limit=0)
+        redacted = [new for entry in entries if (new := entry.without_answers()) is not None]
+        async with guarded(max(self._timeout, 10.0), writing=True):
+            for entry in redacted:
+                change = {"body": entry.body, "redaction": self._seal(entry)}
+                await self._db.journal.update_one({"_id": entry.key, "body": {"$ne": ""}}, {"$set": change})
+            await self._db.drafts.delete_many({"session_id": session_id})
 
     async def is_deleted(self, session_id: str) -> bool:
         async with guarded(self._timeout, writing=False):
@@ -332,7 +362,8 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
         async with guarded(max(self._timeout, 10.0), writing=True):
             await self._db.snapshots.delete_one({"_id": session_id})
             await self._db.drafts.delete_many({"session_id": session_id})
-            await self._db.journal.update_many({"session_id": session_id}, {"$set": {"body": ""}})
+            nothing = {"$set": {"body": ""}, "$unset": {"redaction": ""}}
+            await self._db.journal.update_many({"session_id": session_id}, nothing)
             await self._db.journal.update_many({"session_id": session_id, "tombstone": 1}, {"$set": {"tombstone": 2}})
 
     async def tombstones_unfinished(self, limit: int) -> list[str]:
@@ -391,6 +422,16 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore):
     async def forget_alive(self, holder: str) -> None:
         async with guarded(self._timeout, writing=True):
             await self._db.alive.delete_one({"_id": holder})
+
+    async def mark(self, name: str) -> int | None:
+        """How far a sweep has come (ms)."""
+        async with guarded(self._timeout, writing=False):
+            found = await self._db.marks.find_one({"_id": name})
+        return found["at"] if found else None
+
+    async def set_mark(self, name: str, at: int) -> None:
+        async with guarded(self._timeout, writing=True):
+            await self._db.marks.replace_one({"_id": name}, {"_id": name, "at": at}, upsert=True)
 
     async def set_draining(self, node: str, draining: bool) -> None:
         """Remember that a node takes no new interviews (or does again), past a restart of the Registry."""

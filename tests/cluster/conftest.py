@@ -17,7 +17,12 @@ HOOKS = ROOT / "tests" / "fixtures" / "hooks"
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     folder = tmp_path_factory.mktemp("service")
-    with serving(folder, INTERVIEW_WARM_ACTORS="2", PYTHONPATH=str(HOOKS)) as service:
+    with serving(
+        folder,
+        INTERVIEW_WARM_ACTORS="2",
+        INTERVIEW_WEBHOOK_PRIVATE_ADDRESSES="true",
+        PYTHONPATH=str(HOOKS),
+    ) as service:
         yield service
 
 

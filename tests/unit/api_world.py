@@ -42,6 +42,7 @@ from orchestrator.storage.reports import StoredReport
 from orchestrator.vision import LbpVerifier, check_frame
 from tests.unit.evidence_world import MemoryEvidence
 from tests.unit.virtual import run_virtual
+from tests.unit.webhook_world import MemoryWebhooks
 from tests.unit.world import T0
 
 P = ParamSpec("P")
@@ -51,7 +52,7 @@ BODY = {"name": "Ada", "email": "ada@example.com", "questions": ["Q1", "Q2"]}
 SECRET = b"s" * 32
 
 
-class MemoryStore(MemoryEvidence):
+class MemoryStore(MemoryWebhooks, MemoryEvidence):
     """Jobs, snapshots, journals, drafts, proofs of life and pictures in dictionaries. `away`: journals cannot be read,
     and this is raised."""
 
@@ -67,6 +68,8 @@ class MemoryStore(MemoryEvidence):
         self.proofs: dict[str, int] = {}
         self.reports: dict[str, StoredReport] = {}
         self.erased: list[dict[str, Any]] = []
+        self.hooks = {}
+        self.messages_by_id = {}
         self.away: Exception | None = None
 
     async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:

@@ -424,7 +424,7 @@ def test_recovery_is_the_time_until_each_who_felt_it_was_served() -> None:
 def test_arming_a_step(tmp_path: Path) -> None:
     steps.arm(tmp_path, "append.after", "kill", session="s1")
     armed = tmp_path / "append.after"
-    assert json.loads(armed.read_text()) == {"do": "kill", "seconds": 5.0, "session": "s1"}
+    assert json.loads(armed.read_text()) == {"do": "kill", "seconds": 5.0, "times": 1, "session": "s1"}
     assert steps.taken(tmp_path, "append.after") is None
     armed.rename(tmp_path / "append.after.taken-17")
     assert steps.taken(tmp_path, "append.after") == 17
