@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from actors import cluster
 from actors.buckets import Buckets
 from actors.clock import wall_ms
+from actors.figures import Figures
 from actors.interview import Activation
 from actors.rooms import SessionRooms
 from actors.stills import SessionPictures
@@ -95,6 +96,7 @@ class InterviewClient:
         self.livekit = LiveKit(settings, store.secret)
         self.rooms = SessionRooms(self.livekit, self, settings.network_credit_ms)
         self.tail = JournalTail(store)
+        self.figures = Figures(store.stats)
         self._buckets = Buckets(NOTES_AT_ONCE, NOTES_A_SECOND)
         self.pictures = SessionPictures(settings, self, store.secret)
         self._proctoring = {"policy": settings.proctoring_policy, "frame_seconds": settings.frame_seconds}

@@ -16,9 +16,12 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/api/parallel_interview/stats")
 async def stats(client: Client, caller: Staff) -> dict[str, Any]:
-    """Sessions by state and end reason, and what the cluster holds."""
+    """Sessions by state and end reason, and what the cluster holds.
+
+    With tens of thousands of sessions the figures may be some seconds old.
+    """
     await client.catch_up()
-    stored = await client.store.stats()
+    stored = await client.figures.get()
     actors = await client.actor_counts()
     states, ends = stored["by_status"], stored["by_end_reason"]
     completed, finished = states.get("completed", 0), ends.get("finished", 0)

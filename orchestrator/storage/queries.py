@@ -12,6 +12,9 @@ from orchestrator.interview.snapshot import Snapshot, searched_words
 from orchestrator.storage.connection import guarded
 from orchestrator.storage.documents import snapshot_from
 
+NEVER_STARTED = frozenset({"cancelled", "expired"})
+"""End reasons of sessions that ended without having been started; others have a duration."""
+COUNT_SECONDS = 30.0
 Position = tuple[int, str]
 """Where a page of a list ended: (created_at, session_id)."""
 
@@ -160,27 +163,30 @@ class SnapshotQueries:
             return [(document["_id"], document["ended_at"]) for document in await cursor.to_list(None)]
 
     async def stats(self) -> dict[str, Any]:
-        """Counts by status and end reason, and the sum and number of durations (ms)."""
-        snapshots = self._db.snapshots
-        async with guarded(max(self._timeout, 10.0), writing=False):
-            by_status = await snapshots.aggregate(_count_by("$status")).to_list(None)
-            by_end_reason = await snapshots.aggregate(_count_by("$end_reason")).to_list(None)
-            started = await snapshots.count_documents({"duration": {"$gte": 0}})
-            parked = await snapshots.count_documents({"status_detail": "parked"})
+        """Counts by status and end reason, and the sum and number of durations (ms).
+
+        It groups and does not count: the embedded server groups in its own database, and counts document by document.
+        """
+        by_status, by_detail, by_end_reason = [
+            await self._count_by(field) for field in ("status", "status_detail", "end_reason")
+        ]
+        ends = {reason: count for reason, (count, _) in by_end_reason.items() if reason is not None}
         return {
-            "by_status": {row["_id"]: row["n"] for row in by_status},
-            "by_end_reason": {row["_id"]: row["n"] for row in by_end_reason if row["_id"] is not None},
-            "duration_ms_sum": sum(row["duration"] or 0 for row in by_status),
-            "duration_count": started,
-            "parked": parked,
+            "by_status": {status: count for status, (count, _) in by_status.items()},
+            "by_end_reason": ends,
+            "duration_ms_sum": sum(ms for _, ms in by_status.values()),
+            "duration_count": sum(count for reason, count in ends.items() if reason not in NEVER_STARTED),
+            "parked": by_detail.get("parked", (0, 0))[0],
         }
+
+    async def _count_by(self, field: str) -> dict[str | None, tuple[int, int]]:
+        """How many sessions have which value of a plain field, and the sum of their durations (ms)."""
+        group = {"_id": f"${field}", "n": {"$sum": 1}, "duration": {"$sum": "$duration"}}
+        async with guarded(max(self._timeout, COUNT_SECONDS), writing=False):
+            rows = await self._db.snapshots.aggregate([{"$group": group}]).to_list(None)
+        return {row["_id"]: (row["n"], row["duration"] or 0) for row in rows}
 
     async def _find(self, query: dict[str, Any], order: list[tuple[str, int]], limit: int) -> list[Snapshot]:
         async with guarded(max(self._timeout, 5.0), writing=False):
             found = await self._db.snapshots.find(query).sort(order).limit(limit).to_list(None)
         return [snapshot_from(document) for document in found]
-
-
-def _count_by(field: str) -> list[dict[str, Any]]:
-    """Group by one plain field: the embedded server takes no compound group keys."""
-    return [{"$group": {"_id": field, "n": {"$sum": 1}, "duration": {"$sum": "$duration"}}}]
