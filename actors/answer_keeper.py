@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -9,6 +10,10 @@ from actors.client import InterviewClient
 from orchestrator.errors import NotFound
 from orchestrator.interview.commands import SYSTEM, NoteErased
 from orchestrator.interview.report import without_answers
+from orchestrator.interview.state import snapshot_of
+from orchestrator.session import Session
+
+log = logging.getLogger(__name__)
 
 BATCH = 200
 RETENTION = "retention"
@@ -27,26 +32,28 @@ class AnswerKeeper:
         self._each = each
 
     async def erase(self, before: int) -> None:
-        """Erase answers of interviews that ended before a time (ms). One that fails is tried again in the next round,
-        and with it those that ended after it."""
-        done: list[str] = []
+        """Erase answers of interviews that ended before a time (ms). The mark stays where one has failed, so that it is
+        tried again; those after it are erased all the same."""
+        done: set[str] = set()
+        failed: list[int] = []
 
         async def one(session_id: str) -> None:
             await self._erase(session_id)
-            done.append(session_id)
+            done.add(session_id)
 
-        while True:
-            since = await self._store.mark(MARK) or 0
-            found = await self._store.ended_between(since, before, BATCH)
-            if not found:
-                return
-            await self._each(one, [session_id for session_id, _ in found])
-            failed = [ended_at for session_id, ended_at in found if session_id not in done]
-            if failed:
-                await self._store.set_mark(MARK, min(failed))
-                return
-            # Those of a full round may have ended in the same moment as others that are still to be found.
-            await self._store.set_mark(MARK, max(found[-1][1], since + 1) if len(found) == BATCH else before)
+        since = await self._store.mark(MARK) or 0
+        if since >= before:
+            return
+        while found := await self._store.ended_between(since, before, BATCH):
+            await self._each(one, [session_id for session_id, _ in found if session_id not in done])
+            failed += [ended_at for session_id, ended_at in found if session_id not in done]
+            if len(found) < BATCH:
+                break
+            # Others may have ended in the same moment as the last of a full round.
+            since = max(found[-1][1], since + 1)
+        if failed:
+            log.warning("answers were not erased", extra={"sessions": len(failed)})
+        await self._store.set_mark(MARK, min([before, *failed]))
 
     async def _erase(self, session_id: str) -> None:
         """The journal says it first; what a crash leaves is found again, since the mark is set last."""
@@ -54,6 +61,8 @@ class AnswerKeeper:
             await self._client.send(session_id, NoteErased("answers", RETENTION), SYSTEM)
         except NotFound:
             return  # it was deleted, with everything
+        session = await Session.load(self._store, session_id)
+        await self._store.save_snapshot(snapshot_of(session.state))
         await self._store.redact_answers(session_id)
         report = await self._store.report_of(session_id)
         if report is not None:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-
-import httpcore
 
 from actors import cluster
 from actors.clock import wall_ms
@@ -27,6 +26,7 @@ from orchestrator.errors import NotFound, OrchestratorError
 from orchestrator.outbound import Answered, Refused
 from orchestrator.storage.store import Store
 from orchestrator.webhooks import (
+    FIRST_PAUSE_MS,
     LONGEST_PAUSE_MS,
     LONGEST_PROBE_MS,
     Attempt,
@@ -40,11 +40,15 @@ from orchestrator.webhooks import (
 log = logging.getLogger(__name__)
 
 BATCH = 200
+CLEANED = 20_000
+"""Messages that are given up or forgotten in one round, at most."""
 AT_ONCE = 8
 """Messages that one endpoint gets at a time."""
 DOWN_AFTER = 5
 """Failures in a row after which an endpoint gets one message at a time."""
 WAIT_SECONDS = 0.5
+STORE_PAUSES = (0.1, 0.5, 2.0)
+HEADERS = {"content-type": "application/json", "user-agent": f"parallel-interview/{__version__}"}
 SHOWN = 200
 BUSY = frozenset({429, 502, 503, 504})
 """Answers that ask for less."""
@@ -62,7 +66,10 @@ class Health:
 
     failures: int = 0
     not_before: int = 0
+    asked_until: int = 0
+    """The receiver asked to be left alone until then."""
     under_way: int = 0
+    url: str = ""
 
     @property
     def down(self) -> bool:
@@ -70,7 +77,7 @@ class Health:
 
     def room(self, now: int) -> int:
         """How many more messages it may get now."""
-        if now < self.not_before:
+        if now < max(self.not_before, self.asked_until):
             return 0
         return max(0, (1 if self.down else AT_ONCE) - self.under_way)
 
@@ -91,7 +98,11 @@ class WebhookKeeper:
     async def run(self) -> None:
         """Note and send, until nothing is under way any more."""
         while True:
-            more = await self.note()
+            more = False
+            try:
+                more = await self.note()
+            except OrchestratorError as error:
+                log.debug("the journal's marks were not noted", extra={"reason": error.code})
             await self.send()
             if self._tasks:
                 await self._wait(WAIT_SECONDS)
@@ -106,7 +117,7 @@ class WebhookKeeper:
         now, endpoints = self._clock(), await self._store.endpoints()
         messages = [message for entry in entries for message in messages_of(entry, endpoints, now)]
         await self._store.add_messages(messages)
-        await self._queue_heads(message.lane for message in messages)
+        await self._store.queue_heads((message.lane for message in messages), now)
         await self._store.unmark(entries)
         return len(entries) == BATCH
 
@@ -115,7 +126,7 @@ class WebhookKeeper:
         now = self._clock()
         endpoints = [endpoint for endpoint in await self._store.endpoints() if endpoint.enabled]
         for endpoint in endpoints:
-            health = self._health.setdefault(endpoint.id, Health())
+            health = self._health_of(endpoint)
             room = health.room(now)
             if not room:
                 continue
@@ -135,11 +146,21 @@ class WebhookKeeper:
     async def clean(self) -> None:
         """Give up, and forget, what is too old."""
         now = self._clock()
-        expired = await self._store.expired_messages(now, BATCH)
-        for message in expired:
-            if message.is_open and message.lane not in self._busy:
-                await self._ended(message, message.ended("failed", now))
-        await self._store.forget_messages(message.id for message in expired if not message.is_open)
+        for _ in range(CLEANED // BATCH):
+            expired = await self._store.expired_messages(now, BATCH)
+            for message in expired:
+                if message.is_open and message.lane not in self._busy:
+                    await self._ended(message, message.ended("failed", now))
+            await self._store.forget_messages(message.id for message in expired if not message.is_open)
+            if len(expired) < BATCH:
+                return
+
+    def _health_of(self, endpoint: Endpoint) -> Health:
+        """What is known of it, unless its address is another one now."""
+        health = self._health.setdefault(endpoint.id, Health(url=endpoint.url))
+        if health.url != endpoint.url:
+            health.failures, health.not_before, health.asked_until, health.url = 0, 0, 0, endpoint.url
+        return health
 
     def _begin(self, endpoint: Endpoint, health: Health, message: Message) -> None:
         self._busy.add(message.lane)
@@ -154,6 +175,7 @@ class WebhookKeeper:
         health.under_way -= 1
         self._more.set()
         if not task.cancelled() and (error := task.exception()) is not None:
+            health.not_before = max(health.not_before, self._clock() + FIRST_PAUSE_MS)
             log.warning("a webhook message was not dealt with", extra={"id": message.id, "reason": repr(error)[:SHOWN]})
 
     async def _deliver(self, endpoint: Endpoint, health: Health, message: Message) -> None:
@@ -167,10 +189,8 @@ class WebhookKeeper:
         cluster.count("interview_webhook_attempts", "Tries to send a webhook.", outcome=_outcome(attempt))
         if attempt.gone:
             await self._disable(endpoint.id)
-            await self._store.change_message(message, message.tried(attempt, LONGEST_PAUSE_MS))
-            return
-        pause = max(pause_ms(message.tries + 1), retry_after)
-        await self._ended(message, message.tried(attempt, pause))
+        pause = 0 if attempt.gone else max(pause_ms(message.tries + 1), retry_after)
+        await self._until_stored(message, message.tried(attempt, pause))
         if attempt.succeeded:
             await self._is_well(endpoint, health, now)
         else:
@@ -180,19 +200,15 @@ class WebhookKeeper:
         """One try, and how long the receiver asks to be left alone (ms)."""
         began, loop = self._clock(), asyncio.get_running_loop()
         start = loop.time()
-        headers = {
-            "content-type": "application/json",
-            "user-agent": f"parallel-interview/{__version__}",
-            **headers_of(endpoint, message, began),
-        }
         status, problem, text, retry_after = None, None, "", 0
         try:
+            headers = {**HEADERS, **headers_of(endpoint, message, began)}
             answered = await self._posts.post(endpoint.url, message.body, headers)
         except Refused as error:
             problem = str(error)
         except TimeoutError:
             problem = "no answer in time"
-        except (OSError, httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+        except Exception as error:  # whatever it is, it is tried again later, and no sooner
             problem = f"{type(error).__name__}: {error}"
         else:
             status, text = answered.status, answered.text
@@ -203,6 +219,15 @@ class WebhookKeeper:
         took = round((loop.time() - start) * 1000)
         return Attempt(began, status, problem[:SHOWN] if problem else None, took, text[:SHOWN]), retry_after
 
+    async def _until_stored(self, before: Message, after: Message) -> None:
+        """A message that was sent is not sent again because the database does not answer."""
+        for pause in itertools.chain(STORE_PAUSES, itertools.repeat(STORE_PAUSES[-1])):
+            try:
+                return await self._ended(before, after)
+            except OrchestratorError as error:
+                log.debug("what became of a webhook message is not stored yet", extra={"reason": error.code})
+            await asyncio.sleep(pause)
+
     async def _ended(self, before: Message, after: Message) -> None:
         """Store what became of a message. The next of its lane is queued first, so that none is forgotten."""
         if not after.is_open:
@@ -211,32 +236,22 @@ class WebhookKeeper:
                 await self._store.change_message(following, following.due(self._clock()))
         await self._store.change_message(before, after)
 
-    async def _queue_heads(self, lanes: Iterable[str]) -> None:
-        for lane in dict.fromkeys(lanes):
-            first = await self._store.head(lane)
-            if first is not None and first.due_at is None:
-                await self._store.change_message(first, first.due(self._clock()))
-
     async def _is_well(self, endpoint: Endpoint, health: Health, now: int) -> None:
         """It takes messages. If it took none for a while, what waits is due now."""
         was_down = health.down or endpoint.failing_since is not None
         health.failures, health.not_before = 0, 0
         if was_down:
-            await self._wake(endpoint.id, now)
+            await self._store.wake(endpoint.id, now)
             await self._change(endpoint.id, Endpoint.working)
 
     async def _is_ill(self, endpoint: Endpoint, health: Health, now: int, retry_after: int) -> None:
         health.failures += 1
         pause = pause_ms(health.failures - DOWN_AFTER + 1, LONGEST_PROBE_MS) if health.down else 0
-        health.not_before = now + max(pause, retry_after)
+        health.not_before = now + pause
+        health.asked_until = max(health.asked_until, now + retry_after)
         if health.failures == DOWN_AFTER:
             log.warning("a webhook takes no messages", extra={"webhook": endpoint.id})
             await self._change(endpoint.id, lambda one: one.failing(now))
-
-    async def _wake(self, endpoint_id: str, now: int) -> None:
-        while waiting := await self._store.queued(endpoint_id, now + 1, now + 10 * LONGEST_PAUSE_MS, BATCH):
-            for message in waiting:
-                await self._store.change_message(message, message.due(now))
 
     async def _disable(self, endpoint_id: str) -> None:
         because = "The receiver has answered 410: it wants no more messages."

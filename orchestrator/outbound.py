@@ -25,6 +25,13 @@ CONNECT_SECONDS = 5.0
 RESOLVE_SECONDS = 5.0
 ANSWER_BYTES = 4_096
 """So much of an answer is read; then the connection is closed."""
+REFUSED = tuple(
+    map(
+        ipaddress.ip_network,
+        ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "fec0::/10", "3fff::/20", "100::/64", "2001::/23"),
+    )
+)
+"""Special ranges that not every version of the standard library knows, and a cloud's own service."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".home.arpa")
 
@@ -67,7 +74,8 @@ def _what_is_wrong(url: str, parts: SplitResult, host: str | None, port: int | N
         return "The URL has characters in it that must be percent-encoded (or, in a name, be written as xn--)."
     if parts.scheme not in ("https", "http"):
         return f"The URL begins with {parts.scheme[:20] or 'nothing'}:; it must begin with https://."
-    if not host or port == 0:
+    labels = (host or "").rstrip(".").split(".")
+    if not host or port == 0 or (":" not in host and not all(0 < len(label) < 64 for label in labels)):
         return "The URL names no host."
     if parts.username is not None or parts.password is not None:
         return "The URL must hold no name or password; messages are signed."
@@ -108,6 +116,8 @@ def is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None and not is_public(inner):
             return False
+    if any(address in network for network in REFUSED):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
@@ -115,7 +125,10 @@ async def resolved(host: str, port: int, *, private: bool) -> list[str]:
     """The addresses of a host. Raises Refused if one of them is private, OSError if there is none."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(RESOLVE_SECONDS):
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except UnicodeError:
+            raise Refused(f"{host[:100]!r} is no name of a host") from None
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     for text in addresses:
         address = _literal(text.partition("%")[0])

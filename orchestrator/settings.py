@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.errors import InvalidInput
 
 SECRET_BYTES = 32
-WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/]{32,88}={0,2}\Z")
 
 
 def _env(name: str) -> AliasChoices:
@@ -102,24 +101,20 @@ class Settings(BaseSettings):
     forwarded_allow_ips: str = ""
     """Addresses of proxies whose X-Forwarded-* headers are believed."""
 
-    @field_validator("webhook_url")
-    @classmethod
-    def _check_webhook_url(cls, url: str | None) -> str | None:
-        if url is not None:
-            from orchestrator.outbound import check_url  # not needed where no webhook is set
+    @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        if self.webhook_url is None:
+            return self
+        from orchestrator.outbound import check_url  # not needed where no webhook is set
+        from orchestrator.webhooks import check_secret
 
-            try:
-                check_url(url, private=True)
-            except InvalidInput as error:
-                raise ValueError(error.detail) from None
-        return url
-
-    @field_validator("webhook_secret")
-    @classmethod
-    def _check_webhook_secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and not WEBHOOK_SECRET.match(secret.get_secret_value()):
-            raise ValueError("A secret is whsec_ and then 24 to 64 random bytes as base64.")
-        return secret
+        try:
+            check_url(self.webhook_url, private=self.webhook_private_addresses)
+            if self.webhook_secret is not None:
+                check_secret(self.webhook_secret.get_secret_value())
+        except InvalidInput as error:
+            raise ValueError(f"INTERVIEW_WEBHOOK_URL, INTERVIEW_WEBHOOK_SECRET: {error.detail}") from None
+        return self
 
     @property
     def network_credit_ms(self) -> int:

@@ -38,6 +38,8 @@ LONGEST_PROBE_MS = 300_000
 JITTER = 0.2
 OLD_SECRET_MS = 24 * HOUR_MS
 """For how long messages are signed with the secret before a rotation, too."""
+CLOCKS_MS = 2_000
+"""How much the clocks of our machines may differ."""
 KEPT_ATTEMPTS = 20
 EXCERPT = 200
 MAX_ENDPOINTS = 20
@@ -70,11 +72,14 @@ class Endpoint:
 
     def wants(self, type: str, at: int) -> bool:
         """Whether it is to be told of an event of this type that happened at `at`."""
-        return self.enabled and at >= self.created_at and (not self.events or type in self.events)
+        return self.enabled and at >= self.created_at - CLOCKS_MS and (not self.events or type in self.events)
 
     def rotated(self, now: int, secret: str | None = None) -> Endpoint:
-        """With a new secret; the old one stays good for a day."""
-        return replace(self, secret=secret or new_secret(), old_secret=self.secret, rotated_at=now)
+        """With a new secret; the old one stays good for a day. Doing it again (the answer was lost) takes nothing away
+        from the one that the receiver has."""
+        still_good = self.old_secret is not None and now < self.rotated_at + OLD_SECRET_MS
+        old = self.old_secret if still_good else self.secret
+        return replace(self, secret=secret or new_secret(), old_secret=old, rotated_at=now)
 
     def failing(self, now: int) -> Endpoint:
         return self if self.failing_since is not None else replace(self, failing_since=now)

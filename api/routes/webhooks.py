@@ -26,7 +26,7 @@ from orchestrator.webhooks import ENVIRONMENT, MAX_ENDPOINTS, Endpoint, Message
 router = APIRouter(prefix="/api/parallel_interview/webhooks", tags=["webhooks"])
 
 PAGE = 200
-MAX_REPLAYED = 10_000
+MAX_REPLAYED = 1_000
 NO_STORE = {"Cache-Control": "no-store"}
 """For answers with a secret in them."""
 
@@ -35,12 +35,13 @@ NO_STORE = {"Cache-Control": "no-store"}
 async def add(body: schemas.WebhookBody, client: Client, caller: Staff, key: CommandId) -> Response:
     """A new endpoint, with the secret that its messages are signed with. It is told of what happens from now on."""
     await _check_url(body.url, client)
-    known = await client.store.endpoints()
-    if len(known) >= MAX_ENDPOINTS:
-        raise StateConflict(f"There are {len(known)} webhooks already; {MAX_ENDPOINTS} are the most.")
+    name = _new_id(caller, key)
+    others = [one for one in await client.store.endpoints() if one.id != name]
+    if len(others) >= MAX_ENDPOINTS:
+        raise StateConflict(f"There are {len(others)} webhooks already; {MAX_ENDPOINTS} are the most.")
     secret = webhooks.check_secret(body.secret) if body.secret is not None else webhooks.new_secret()
     events = webhooks.check_events(body.events)
-    endpoint = Endpoint(_new_id(caller, key), body.url, secret, wall_ms(), events, body.description)
+    endpoint = Endpoint(name, body.url, secret, wall_ms(), events, body.description)
     if not await client.store.add_endpoint(endpoint):
         before = await client.store.endpoint(endpoint.id)
         check_same_body(_said(before), _said(endpoint))
@@ -80,7 +81,10 @@ async def change(webhook_id: str, body: schemas.WebhookChanges, client: Client, 
         changes["events"] = webhooks.check_events(changes["events"])
     if changes.get("enabled"):
         changes["disabled_because"] = None
-    return _answer(await client.store.change_endpoint(webhook_id, lambda one: replace(one, **changes)))
+    changed = await client.store.change_endpoint(webhook_id, lambda one: replace(one, **changes))
+    if changed.enabled:
+        await client.store.wake(webhook_id, wall_ms())
+    return _answer(changed)
 
 
 @router.delete("/{webhook_id}")
@@ -161,22 +165,24 @@ async def replay_one(webhook_id: str, delivery_id: str, client: Client, caller: 
 
 @router.post("/{webhook_id}/replay")
 async def replay(webhook_id: str, body: schemas.ReplayBody, client: Client, caller: Staff) -> Response:
-    """Send again what happened since a time: what was given up, or everything. Receivers know repeats by their ids."""
+    """Send again what happened since a time: what was given up, or everything. Receivers know repeats by their ids.
+
+    A thousand at a time, oldest first; `next_since` is where to go on, null when that was all.
+    """
     endpoint = await client.store.endpoint(webhook_id)
-    since = schemas.moment_ms(body.since, "/since")
-    now, before, replayed = wall_ms(), None, 0
-    while replayed < MAX_REPLAYED:
-        found = await client.store.messages(endpoint.id, PAGE, before)
+    since, now = schemas.moment_ms(body.since, "/since"), wall_ms()
+    replayed, after, following, lanes = 0, "", None, set[str]()
+    while found := await client.store.messages_since(endpoint.id, since, PAGE, after):
         for message in found:
-            if message.at < since:
-                break
-            if message.is_open or (message.state == "delivered" and not body.delivered):
-                continue
-            replayed += await client.store.change_message(message, message.again(now))
-        if len(found) < PAGE or found[-1].at < since:
+            if not message.is_open and (body.delivered or message.state == "failed"):
+                replayed += await client.store.change_message(message, message.again(now).due(None))
+                lanes.add(message.lane)
+        after = found[-1].position
+        if replayed >= MAX_REPLAYED:
+            following = iso(found[-1].at)
             break
-        before = found[-1].position
-    return JSONResponse({"status": "success", "replayed": replayed})
+    await client.store.queue_heads(lanes, now)
+    return JSONResponse({"status": "success", "replayed": replayed, "next_since": following})
 
 
 async def _check_url(url: str, client: Any) -> None:

@@ -60,14 +60,18 @@ class Entry:
         return json.loads(self.body)
 
     def without_answers(self) -> Entry | None:
-        """The entry without what the candidate has answered, still to be sealed; None if there is nothing in it."""
+        """The entry without what the candidate has answered, still to be sealed; None if there is nothing in it.
+
+        Without its nonce, and the hash of its command, the answer cannot be guessed from the digest either.
+        """
         if self.erased:
             return None
         content = self.content()
         written = [e for e in content["events"] if e["type"] == "question_closed" and e.get("answer")]
         for event in written:
             event["answer"] = ""
-        return replace(self, body=canonical_json(content)) if written else None
+        key = [content["command"][0], ""] if content.get("command") else None
+        return replace(self, body=canonical_json(content | {"nonce": "", "command": key})) if written else None
 
     def to_deliver(self, deliver: str) -> Entry:
         """The same entry, with what is to be told of it."""

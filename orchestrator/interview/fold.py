@@ -316,7 +316,7 @@ def _erased(state: State, event: dict[str, Any], at: int) -> State:
     """Whoever withdraws consent is asked again before more pictures are taken."""
     if event["what"] == "answers":
         blank = tuple(replace(answer, answer="") for answer in state.answers)
-        return replace(state, answers=blank, answers_erased_at=at)
+        return replace(state, answers=blank, answers_erased_at=at, commands=())  # hashes of commands tell of answers
     if event["because"] != WITHDRAWN:
         return state
     return replace(state, consent_at=None, consent_policy=None, consent_withdrawn=True)

@@ -99,8 +99,13 @@ def without_details(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_answers(report: dict[str, Any]) -> dict[str, Any]:
-    """A report whose answers are not kept for longer."""
-    return report | {"questions": [question | {"answer": None} for question in report["questions"]]}
+    """A report whose answers are not kept for longer, nor what evaluators say of them beside the score."""
+
+    def blank(question: dict[str, Any]) -> dict[str, Any]:
+        scores = [score | {"reason": "the answer was erased"} for score in question["scores"]]
+        return question | {"answer": None, "scores": scores}
+
+    return report | {"questions": [blank(question) for question in report["questions"]]}
 
 
 def scores_in(report: Mapping[str, Any]) -> list[dict[str, Any]]:

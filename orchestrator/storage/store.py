@@ -97,6 +97,7 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore, WebhookStore)
             ("snapshots", [("ended_at", ASCENDING)], {}),
             ("journal", [("outbox", ASCENDING)], {"sparse": True}),
             ("webhook_messages", [("lane", ASCENDING)], {}),
+            ("webhook_messages", [("open", ASCENDING)], {"sparse": True}),
             ("webhook_messages", [("queue", ASCENDING)], {"sparse": True}),
             ("webhook_messages", [("position", ASCENDING)], {}),
             ("webhook_messages", [("expires_at", ASCENDING)], {}),
@@ -320,18 +321,20 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore, WebhookStore)
         return self.verified(await self.entries(session_id, 0, limit=0))
 
     def verified(self, entries: list[Entry]) -> dict[str, Any]:
-        """The same of a whole journal that was read already."""
-        mac = ""
+        """The same of a whole journal that was read already. Bodies are gone from deleted sessions only."""
+        mac, deleted = "", bool(entries) and entries[-1].tombstone
         for entry in entries:
-            if not self._body_fits(entry) or not hmac.compare_digest(self.mac(entry, mac), entry.mac):
+            if not self._body_fits(entry, deleted) or not hmac.compare_digest(self.mac(entry, mac), entry.mac):
                 return {"ok": False, "entries": len(entries), "head": entries[-1].mac, "broken_at": entry.seq}
             mac = entry.mac
         return {"ok": True, "entries": len(entries), "head": mac, "broken_at": None}
 
-    def _body_fits(self, entry: Entry) -> bool:
+    def _body_fits(self, entry: Entry, deleted: bool) -> bool:
+        if entry.erased:
+            return deleted
         if entry.redaction:
             return hmac.compare_digest(self._seal(entry), entry.redaction)
-        return entry.erased or hashlib.sha256(entry.body.encode()).hexdigest() == entry.digest
+        return hashlib.sha256(entry.body.encode()).hexdigest() == entry.digest
 
     def _seal(self, entry: Entry) -> str:
         """What shows that a redacted body is ours, and belongs to this entry."""
@@ -359,6 +362,7 @@ class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore, WebhookStore)
         stale owner still collides. Can be repeated."""
         await self.erase_evidence(session_id)
         await self.erase_report(session_id)
+        await self.erase_messages(session_id)
         async with guarded(max(self._timeout, 10.0), writing=True):
             await self._db.snapshots.delete_one({"_id": session_id})
             await self._db.drafts.delete_many({"session_id": session_id})

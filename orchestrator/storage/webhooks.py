@@ -1,7 +1,7 @@
 """Webhooks: who is to be told, and what is still to be sent.
 
     webhook_endpoints   {_id, content}: who is told of what, see orchestrator/webhooks.py
-    webhook_messages    {_id: "<endpoint>:<session>:<seq>", lane, sent_order, open?, queue?, expires_at, content}
+    webhook_messages    {_id: "<endpoint>:<session>:<seq>", lane, open?, queue?, position, expires_at, content}
 
 An entry that has something to tell is marked in the journal as long as there is an endpoint (`outbox`), and the mark
 goes once its messages are stored. Of each lane, that is of what one session tells one endpoint, only the first message
@@ -24,7 +24,7 @@ from orchestrator.errors import NotFound, Unavailable
 from orchestrator.interview.entry import Entry
 from orchestrator.storage.connection import guarded
 from orchestrator.storage.documents import entry_document, entry_of
-from orchestrator.webhooks import Endpoint, Message
+from orchestrator.webhooks import LONGEST_PAUSE_MS, Endpoint, Message
 
 KNOWN_SECONDS = 1.0
 """For how long a process may believe that there is no endpoint."""
@@ -138,10 +138,31 @@ class WebhookStore:
 
     async def head(self, lane: str, after: int = -1) -> Message | None:
         """The first message of a lane that is open, with a seq over `after`."""
+        between = {"$gt": _place(lane, after), "$lt": f"{lane};"}
         async with guarded(self._timeout, writing=False):
-            found = await self._db.webhook_messages.find({"lane": lane}).to_list(None)
-        waiting = (m for m in map(_message, found) if m.is_open and m.seq > after)
-        return min(waiting, key=lambda message: message.seq, default=None)
+            cursor = self._db.webhook_messages.find({"open": between}).sort("open", ASCENDING).limit(1)
+            found = await cursor.to_list(None)
+        return _message(found[0]) if found else None
+
+    async def queue_heads(self, lanes: Iterable[str], now: int) -> None:
+        """See to it that the first open message of each lane is due."""
+        for lane in dict.fromkeys(lanes):
+            first = await self.head(lane)
+            if first is not None and first.due_at is None:
+                await self.change_message(first, first.due(now))
+
+    async def wake(self, endpoint_id: str, now: int) -> None:
+        """What is to be tried later is due now."""
+        while waiting := await self.queued(endpoint_id, now + 1, now + 10 * LONGEST_PAUSE_MS, 200):
+            for message in waiting:
+                await self.change_message(message, message.due(now))
+
+    async def erase_messages(self, session_id: str) -> None:
+        """Forget what a session's receivers were told, and have answered. What waits is sent, and names nobody."""
+        for endpoint in await self.endpoints():
+            async with guarded(max(self._timeout, 10.0), writing=False):
+                found = await self._db.webhook_messages.find({"lane": f"{endpoint.id}:{session_id}"}).to_list(None)
+            await self.forget_messages(message.id for message in map(_message, found) if not message.is_open)
 
     async def change_message(self, before: Message, after: Message) -> bool:
         """Store what has become of it. False: somebody else has changed or deleted it meanwhile, and that stays."""
@@ -169,6 +190,14 @@ class WebhookStore:
             cursor = self._db.webhook_messages.find({"position": between}).sort("position", DESCENDING).limit(limit)
             return [_message(document) for document in await cursor.to_list(None)]
 
+    async def messages_since(self, endpoint_id: str, at: int, limit: int, after: str = "") -> list[Message]:
+        """Those of what happened from a time on (ms), oldest first. `after`: the `position` of the last one known."""
+        start = {"$gt": after} if after else {"$gte": _moment(endpoint_id, at)}
+        between = start | {"$lt": f"{endpoint_id};"}
+        async with guarded(self._timeout, writing=False):
+            cursor = self._db.webhook_messages.find({"position": between}).sort("position", ASCENDING).limit(limit)
+            return [_message(document) for document in await cursor.to_list(None)]
+
     async def expired_messages(self, now: int, limit: int) -> list[Message]:
         """Those whose time is over: open ones are given up, others are forgotten."""
         async with guarded(self._timeout, writing=False):
@@ -184,6 +213,10 @@ def _moment(endpoint_id: str, at: int) -> str:
     return f"{endpoint_id}:{max(at, 0):013d}"
 
 
+def _place(lane: str, seq: int) -> str:
+    return f"{lane}:{max(seq, 0):08d}"
+
+
 def _message_document(message: Message) -> dict[str, Any]:
     document: dict[str, Any] = {
         "_id": message.id,
@@ -192,6 +225,8 @@ def _message_document(message: Message) -> dict[str, Any]:
         "expires_at": message.expires_at,
         "content": json.dumps(message.as_json(), ensure_ascii=False),
     }
+    if message.is_open:
+        document["open"] = _place(message.lane, message.seq)
     if message.due_at is not None:
         document["queue"] = _moment(message.endpoint_id, message.due_at)
     return document

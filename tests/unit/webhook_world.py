@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from orchestrator.errors import NotFound
 from orchestrator.webhooks import Endpoint, Message
@@ -41,6 +41,20 @@ class MemoryWebhooks:
             return False
         self.messages_by_id[before.id] = after
         return True
+
+    async def queue_heads(self, lanes: Iterable[str], now: int) -> None:
+        for lane in lanes:
+            waiting = [m for m in self.messages_by_id.values() if m.lane == lane and m.is_open]
+            first = min(waiting, key=lambda m: m.seq)
+            self.messages_by_id[first.id] = first.due(now)
+
+    async def wake(self, endpoint_id: str, now: int) -> None:
+        for message in [m for m in self.messages_by_id.values() if m.due_at is not None]:
+            self.messages_by_id[message.id] = message.due(now)
+
+    async def messages_since(self, endpoint_id: str, at: int, limit: int, after: str = "") -> list[Message]:
+        found = [m for m in self.messages_by_id.values() if m.endpoint_id == endpoint_id and m.at >= at]
+        return sorted((m for m in found if m.position > after), key=lambda m: m.position)[:limit]
 
     async def message(self, message_id: str) -> Message | None:
         return self.messages_by_id.get(message_id)
