@@ -10,7 +10,9 @@ import pytest
 
 from actors.answer_keeper import AnswerKeeper
 from actors.report_maker import make_report
+from orchestrator.errors import Unavailable
 from orchestrator.interview.commands import SYSTEM, Answer, End, NoteErased, Review, Start
+from orchestrator.interview.snapshot import Snapshot
 from orchestrator.interview.state import snapshot_of
 from orchestrator.session import Request, Session
 from orchestrator.storage.store import Store
@@ -39,7 +41,7 @@ class Client:
 
 async def each(work: Any, items: Iterable[Any]) -> None:
     for result in await asyncio.gather(*map(work, items), return_exceptions=True):
-        assert result is None or isinstance(result, RuntimeError), result
+        assert result is None or isinstance(result, RuntimeError | Unavailable), result
 
 
 async def interviewed(store: Store, session_id: str, at: int = T0) -> None:
@@ -96,6 +98,40 @@ async def test_what_was_changed_after_it_was_redacted_is_noticed(store: Store) -
     forged = entry.body.replace('"source":"submitted"', '"source":"timeout"')
     await store._db.journal.update_one({"_id": entry.key}, {"$set": {"body": forged}})
     assert (await store.verify("s1"))["broken_at"] == entry.seq
+
+
+async def test_nothing_that_is_left_tells_of_an_answer(store: Store) -> None:
+    """Neither the nonce, without which the digest could be tried out, nor the hash of the command."""
+    await interviewed(store, "s1")
+    await AnswerKeeper(Client(store), each).erase(T0 + 86_400_000)  # type: ignore[arg-type]
+    redacted = [e.content() for e in await store.entries("s1", 0, 0) if e.redaction]
+    assert len(redacted) == 2
+    assert all(content["nonce"] == "" and not (content["command"] or ["", ""])[1] for content in redacted)
+    assert (await Session.load(store, "s1")).state.commands == ()
+
+
+async def test_a_body_that_was_blanked_by_somebody_is_noticed(store: Store) -> None:
+    await interviewed(store, "s1")
+    third = (await store.entries("s1", 0, 0))[2]
+    await store._db.journal.update_one({"_id": third.key}, {"$set": {"body": ""}})
+    assert (await store.verify("s1"))["broken_at"] == third.seq
+
+
+async def test_a_snapshot_that_could_not_be_saved_is_made_up_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await interviewed(store, "s1")
+    client = Client(store)
+    saves, failures = store.save_snapshot, [Unavailable("away")] * 2
+
+    async def sometimes(snapshot: Snapshot) -> bool:
+        if failures:
+            raise failures.pop()
+        return await saves(snapshot)
+
+    monkeypatch.setattr(store, "save_snapshot", sometimes)
+    keeper = AnswerKeeper(client, each)  # type: ignore[arg-type]
+    for _ in range(3):
+        await keeper.erase(T0 + 86_400_000)
+    assert SECRET_WORDS not in await everything(store)
 
 
 async def test_one_that_fails_is_tried_again(store: Store) -> None:

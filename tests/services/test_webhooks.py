@@ -13,7 +13,7 @@ from typing import Any, Self
 import pytest
 
 from actors.webhook_keeper import WebhookKeeper
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, OutcomeUnknown
 from orchestrator.interview.commands import Answer, Create, Delete, End, Question, Start
 from orchestrator.interview.decide import created
 from orchestrator.interview.entry import Entry, new_entry
@@ -264,6 +264,45 @@ async def test_what_was_cut_short_is_made_up_for(world: World, monkeypatch: pyte
 
 async def _fails(*args: Any) -> None:
     raise NotFound("the process has died")
+
+
+async def test_what_was_sent_is_not_sent_again_because_it_cannot_be_stored(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = await world.endpoint()
+    await world.create("s1")
+    await world.keeper.note()
+    stores, failures = world.store.change_message, [OutcomeUnknown("away")] * 3
+
+    async def sometimes(before: Message, after: Message) -> bool:
+        if failures:
+            raise failures.pop()
+        return await stores(before, after)
+
+    monkeypatch.setattr(world.store, "change_message", sometimes)
+    monkeypatch.setattr("actors.webhook_keeper.STORE_PAUSES", (0.01,))
+    await world.keeper.run()
+    assert world.receiver.seen == 1 and not failures
+    assert (await world.message(endpoint)).state == "delivered"
+
+
+async def test_an_endpoint_that_cannot_be_signed_for_is_not_tried_all_the_time(world: World) -> None:
+    endpoint = await world.endpoint()
+    await world.store.change_endpoint(endpoint.id, lambda one: replace(one, secret="whsec_A"))
+    await world.create("s1")
+    await world.pass_time(MINUTE)
+    message = await world.message(endpoint)
+    assert 1 <= message.tries < 5 and "Error" in (message.attempts[0].problem or "")
+
+
+async def test_a_deleted_session_leaves_no_deliveries_to_look_up(world: World) -> None:
+    endpoint = await world.endpoint()
+    await world.interview("s1")
+    await world.keeper.run()
+    await _delete(world, "s1")
+    assert await world.store.messages(endpoint.id, 100) == []
+    await world.keeper.run()
+    assert [m.type for m in await world.store.messages(endpoint.id, 100)] == ["interview.deleted"]
 
 
 async def test_events_of_a_session_that_is_deleted_meanwhile_are_told(world: World) -> None:

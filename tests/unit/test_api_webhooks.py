@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
+from actors.webhook_keeper import Health
 from orchestrator.interview.outbox import EVENT_TYPES
 from orchestrator.interview.view import iso
 from orchestrator.webhooks import (
@@ -159,6 +160,30 @@ async def test_deliveries_come_in_pages_and_are_sent_again() -> None:
         everything = await http.post(f"{path}/replay", json={"since": iso(T0 + 2), "delivered": True})
         assert everything.json()["replayed"] == 2, "4 waits already, 1 is older"
         assert (await http.post(f"{path}/replay", json={"since": "yesterday"})).status_code == 400
+
+
+async def test_a_replay_queues_the_first_of_each_session_alone() -> None:
+    async with api() as (http, client):
+        name = (await http.post(URL, json=PUBLIC)).json()["webhook"]["webhook_id"]
+        failed = [replace(delivered(name, seq, s), state="failed") for s in ("s1", "s2") for seq in (1, 2, 3)]
+        await client.store.add_messages(failed)
+        answer = (await http.post(f"{URL}/{name}/replay", json={"since": iso(T0)})).json()
+        assert (answer["replayed"], answer["next_since"]) == (6, None)
+        stored = client.store.messages_by_id.values()
+        assert {m.key for m in stored if m.due_at is not None} == {"s1:1", "s2:1"}
+        assert all(m.is_open for m in stored)
+
+
+def test_rotating_twice_leaves_the_receiver_its_secret() -> None:
+    endpoint = Endpoint("wh", "https://example.com", SECRET, T0).rotated(T0).rotated(T0 + 1000)
+    assert endpoint.old_secret == SECRET
+    assert endpoint.rotated(T0 + 25 * 3_600_000).old_secret == endpoint.secret
+
+
+def test_a_receiver_that_asks_for_time_gets_it_whatever_else_it_answers() -> None:
+    health = Health(asked_until=T0 + 10_000)
+    health.failures, health.not_before = 0, 0  # as after a message that was taken
+    assert health.room(T0) == 0 and health.room(T0 + 10_000) > 0
 
 
 async def test_an_endpoint_can_be_tried() -> None:

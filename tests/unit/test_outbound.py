@@ -51,6 +51,12 @@ from orchestrator.outbound import Caller, Refused, check_resolved, check_url, is
         ("https://[2002:7f00:0001::1]/", "not a public address"),
         ("https://224.0.0.1/", "not a public address"),
         ("https://100.64.0.1/", "not a public address"),
+        ("https://168.63.129.16/", "not a public address"),
+        ("https://192.0.0.192/", "not a public address"),
+        ("https://[fec0::1]/", "not a public address"),
+        ("https://a..b/", "names no host"),
+        ("https://.example.com/", "names no host"),
+        (f"https://{'x' * 64}.example.com/", "names no host"),
     ],
 )
 def test_what_must_not_be_called_is_refused_with_the_reason(url: str, because: str) -> None:
