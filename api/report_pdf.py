@@ -30,6 +30,8 @@ PAGES = """
 html { font-size: 10.5pt }
 .facts { grid-template-columns: repeat(4, 1fr) }
 .question, section { break-inside: auto }
+footer { break-inside: avoid }
+.stills { grid-template-columns: repeat(4, 1fr) }
 """
 """What differs from the page on a screen, and from what browsers print."""
 MISSING = (

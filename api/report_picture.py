@@ -1,4 +1,7 @@
-"""The timeline of a report as an SVG picture: a row for each lane, minutes below. Its colours are in report.css."""
+"""The timeline of a report as an SVG picture: a row for each lane, minutes below.
+
+Its colours on a screen are in report.css; those that it carries itself are for PDFs, where no style sheet reaches it.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,15 @@ STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 2
 """Seconds between two ticks, the first that gives few enough."""
 TICKS = 10
 CHARACTER = 7.0
+PAPER = {
+    "questions": "#0b5cad",
+    "clock": "#805300",
+    "connection": "#1a6b34",
+    "video": "#1a6b34",
+    "machine": "#444444",
+    "proctoring": "#b3261e",
+}
+MIDDLE = 'text-anchor="middle" font-size="12"'
 MARK = 3.0
 """The width of what happened at once."""
 
@@ -36,11 +48,15 @@ def picture(spans: Sequence[dict[str, Any]], started_at: str, completed_at: str)
         'the tables below say the same in words" preserveAspectRatio="xMinYMin meet">'
     ]
     for at in _ticks(first, last):
-        parts.append(f'<line class="tick" x1="{x(at)}" x2="{x(at)}" y1="0" y2="{ROW * len(lanes):g}"/>')
-        parts.append(f'<text class="minute" x="{x(at)}" y="{height - 10:g}">{_clock(at - first)}</text>')
+        parts.append(
+            f'<line class="tick" stroke="#bbbbbb" x1="{x(at)}" x2="{x(at)}" y1="0" y2="{ROW * len(lanes):g}"/>'
+        )
+        parts.append(
+            f'<text class="minute" {MIDDLE} fill="#444444" x="{x(at)}" y="{height - 10:g}">{_clock(at - first)}</text>'
+        )
     for number, lane in enumerate(lanes):
         top = ROW * number
-        parts.append(f'<text class="lane" x="0" y="{top + 20:g}">{lane.capitalize()}</text>')
+        parts.append(f'<text class="lane" font-size="12" x="0" y="{top + 20:g}">{lane.capitalize()}</text>')
         for span in (s for s in spans if s["lane"] == lane):
             begin, end = x(_ms(span["from"])), x(_ms(span["until"]))
             width = max(MARK, end - begin)
@@ -49,11 +65,13 @@ def picture(spans: Sequence[dict[str, Any]], started_at: str, completed_at: str)
             if span["seconds"]:
                 title += f", {span['seconds']:g} s"
             parts.append(
-                f'<g><title>{title}</title><rect class="bar {_class(span)}" x="{begin}" y="{top + 6:g}" '
+                f'<g><title>{title}</title><rect class="bar {_class(span)}" fill="{PAPER[lane]}" '
+                f'stroke="#ffffff" x="{begin}" y="{top + 6:g}" '
                 f'width="{round(width, 1)}" height="{BAR:g}" rx="2"/>'
             )
             if lane == "questions" and width > CHARACTER * len(span["label"]) + 4:
-                parts.append(f'<text class="within" x="{round(begin + width / 2, 1)}" y="{top + 19:g}">{label}</text>')
+                where = f'x="{round(begin + width / 2, 1)}" y="{top + 19:g}"'
+                parts.append(f'<text class="within" {MIDDLE} fill="#ffffff" {where}>{label}</text>')
             parts.append("</g>")
     return Markup("".join((*parts, "</svg>")))
 
