@@ -339,7 +339,7 @@ class Session:
             command=identity,
             tombstone=any(e["type"] == "deleted" for e in events),
         )
-        return await self._write(with_notices(entry, state, policy_of(state)), at)
+        return await self._write(with_notices(entry, state, policy_of(state), events), at)
 
     async def _write(self, entry: Entry, now: int) -> bool:
         loop = asyncio.get_running_loop()

@@ -34,15 +34,18 @@ class Notice:
     data: dict[str, Any]
 
 
-def with_notices(entry: Entry, before: State | None, policy: Policy | None) -> Entry:
-    """The entry with what is to be told of it. `before`: the state that it is written on; `policy`: the session's."""
-    told = [{"seq": n.seq, "type": n.type, "data": n.data} for n in notices(entry, before, policy)]
+def with_notices(entry: Entry, before: State | None, policy: Policy | None, events: list[Event] | None = None) -> Entry:
+    """The entry with what is to be told of it. `before`: the state that it is written on; `policy`: the session's;
+    `events`: those of the entry, if they are at hand."""
+    told = [{"seq": n.seq, "type": n.type, "data": n.data} for n in notices(entry, before, policy, events)]
     return entry.to_deliver(canonical_json(told)) if told else entry
 
 
-def notices(entry: Entry, before: State | None, policy: Policy | None) -> list[Notice]:
+def notices(
+    entry: Entry, before: State | None, policy: Policy | None, events: list[Event] | None = None
+) -> list[Notice]:
     """In the order of the events; one at most of each."""
-    events: list[Event] = entry.content()["events"]
+    events = entry.content()["events"] if events is None else events
     told: list[Notice] = []
     for seq, event in enumerate(events, entry.seq):
         kind = event["type"]
