@@ -45,9 +45,9 @@ def notices(
     entry: Entry, before: State | None, policy: Policy | None, events: list[Event] | None = None
 ) -> list[Notice]:
     """In the order of the events; one at most of each."""
-    events = entry.content()["events"] if events is None else events
     told: list[Notice] = []
-    for seq, event in enumerate(events, entry.seq):
+    of_the_entry: list[Event] = entry.content()["events"] if events is None else events
+    for seq, event in enumerate(of_the_entry, entry.seq):
         kind = event["type"]
         plain = _PLAIN.get(kind)
         if plain is not None:
