@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from actors.client import InterviewClient
+from actors.evidence_keeper import RETENTION, Each
 from orchestrator.errors import NotFound
 from orchestrator.interview.commands import SYSTEM, NoteErased
 from orchestrator.interview.report import without_answers
@@ -16,11 +15,8 @@ from orchestrator.session import Session
 log = logging.getLogger(__name__)
 
 BATCH = 200
-RETENTION = "retention"
 MARK = "answers erased"
 """Up to which end of interviews (ms) it is done."""
-
-Each = Callable[[Callable[[Any], Awaitable[Any]], Iterable[Any]], Awaitable[None]]
 
 
 class AnswerKeeper:

@@ -264,10 +264,8 @@ class Housekeeper:
         if days is None:
             return
         client, before = await self._clients(), wall_ms() - round(days * DAY_MS)
-
-        await _each(
-            lambda session_id: client.delete(session_id, RETENTION), await client.store.ended_before(before, BATCH)
-        )
+        found = await client.store.ended_between(0, before, BATCH)
+        await _each(lambda session_id: client.delete(session_id, RETENTION), [session_id for session_id, _ in found])
 
     async def _clients(self) -> InterviewClient:
         store = await self._opened()

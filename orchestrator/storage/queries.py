@@ -153,13 +153,6 @@ class SnapshotQueries:
         query = {"expires_at": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("expires_at", ASCENDING)], limit)
 
-    async def ended_before(self, at: int, limit: int) -> list[str]:
-        """Ids of sessions that were completed before `at` (ms)."""
-        query = {"ended_at": {"$gt": 0, "$lt": at}}
-        async with guarded(max(self._timeout, 5.0), writing=False):
-            found = await self._db.snapshots.find(query, {"ended_at": 1}).limit(limit).to_list(None)
-        return [document["_id"] for document in found]
-
     async def ended_between(self, since: int, until: int, limit: int) -> list[tuple[str, int]]:
         """Ids of sessions that were completed from `since` on and before `until` (ms), and when, in that order."""
         query = {"ended_at": {"$gte": max(since, 1), "$lt": until}}

@@ -495,7 +495,7 @@ async def test_a_report_is_made_of_a_stored_interview(store: Store) -> None:
 async def test_ended_sessions_are_found_by_when_they_ended(store: Store) -> None:
     for n, ended_at in enumerate((None, T0 + 10, T0 + 20, T0 + 5)):
         await store.insert_snapshot(a_snapshot(f"s{n}", T0 + n, ended_at=ended_at))
-    assert sorted(await store.ended_before(T0 + 20, 10)) == ["s1", "s3"]
+    assert sorted(s for s, _ in await store.ended_between(0, T0 + 20, 10)) == ["s1", "s3"]
 
 
 async def test_of_a_deleted_interview_no_report_is_left(store: Store) -> None:
