@@ -11,15 +11,15 @@ MAX_BUCKETS = 10_000
 
 
 class Buckets:
-    """Token buckets by session: `burst` at once, and `a_second` on average."""
+    """Token buckets by session, or by whatever else names a caller: `burst` at once, and `a_second` on average."""
 
     def __init__(self, burst: float, a_second: float) -> None:
         self._burst = burst
         self._a_second = a_second
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, session_id: str) -> None:
-        """Raises TooManyRequests if there is nothing left to take."""
+    def take(self, session_id: str) -> float:
+        """What is left then. Raises TooManyRequests if there is nothing left to take."""
         now = asyncio.get_running_loop().time()
         left, at = self._levels.pop(session_id, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._a_second)
@@ -29,3 +29,4 @@ class Buckets:
         if left < 1:
             wait = max(1.0, (1 - left) / self._a_second)
             raise TooManyRequests("Too many such calls for one session; slow down.", retry_after=wait)
+        return left - 1

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from api.app import create_app
+from api.patience import PatientProtocol
 from api.websockets import OPTIONS, LiveProtocol
 from orchestrator import logs
 from orchestrator.settings import get_settings
@@ -43,6 +44,7 @@ def main() -> None:
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=4,  # a command has an answer within that time
+        http=PatientProtocol,
         ws=LiveProtocol,
         **OPTIONS,
         timeout_keep_alive=75,  # longer than the pauses of clients, which would else meet a closing connection

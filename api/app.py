@@ -10,17 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import Depends, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from actors.channels import Channels
 from actors.clock import wall_ms
 from api import errors, openapi
 from api.headers import only_known_parameters
+from api.keyring import Keyring
 from api.limits import RequestLimits
+from api.rates import Rates
 from api.routes import (
     bulk,
     candidates,
     export,
     jobs,
+    keys,
     live,
     livekit,
     operations,
@@ -40,6 +44,9 @@ from orchestrator.webhooks import ENVIRONMENT, Endpoint, new_secret
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2.0
+ROUTES = (sessions, bulk, export, candidates, proctoring, reports, livekit, jobs, webhooks, keys, operations)
+SENT_HEADERS = ["Idempotency-Key", "If-Match", "If-None-Match", "X-Request-Id"]
+EXPOSED_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
 NO_WEBHOOK = "INTERVIEW_WEBHOOK_URL is not set."
 
 
@@ -50,6 +57,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.client = client or await _connect(settings)
         app.state.channels = Channels(app.state.client)
+        app.state.keyring = Keyring(app.state.client.store)
         try:
             await _ensure_default_job(app.state.client)
             await _ensure_webhook_of_the_settings(app.state.client.store, settings)
@@ -67,9 +75,19 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.draining = False
+    app.state.rates = Rates(settings)
     errors.install(app)
-    app.add_middleware(RequestLimits)
-    for module in (sessions, bulk, export, candidates, proctoring, reports, livekit, jobs, webhooks, operations):
+    if settings.cors_origin_list:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origin_list,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", *SENT_HEADERS],
+            expose_headers=EXPOSED_HEADERS,
+            max_age=600,
+        )
+    app.add_middleware(RequestLimits, https=settings.public_url.startswith("https://"))
+    for module in ROUTES:
         app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
     for module in (live, pages):
         app.include_router(module.router)

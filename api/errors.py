@@ -19,6 +19,7 @@ from orchestrator import errors
 
 log = logging.getLogger(__name__)
 
+MOST_SENTENCES = 100
 UNEXPECTED = "Something went wrong on our side; it has been logged."
 
 STATUS: dict[type[errors.OrchestratorError], int] = {
@@ -83,8 +84,8 @@ async def on_bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     try:
         await authenticated(request)  # a body is read before the caller is known
-    except errors.Unauthorized as unauthorized:
-        return await on_orchestrator_error(request, unauthorized)
+    except errors.OrchestratorError as refused:
+        return await on_orchestrator_error(request, refused)
     invalid = broken_rules(error.errors())
     return problem(request, 400, invalid.detail, invalid.code, errors=invalid.errors)
 
@@ -123,9 +124,9 @@ def install(app: FastAPI) -> None:
 
 def broken_rules(found: Sequence[Any]) -> errors.InvalidInput:
     """What pydantic found, as one error that a person can act on."""
-    sentences = [_sentence(error) for error in found]
+    sentences = [_sentence(error) for error in found[:MOST_SENTENCES]]
     detail = " ".join(sentence["detail"] for sentence in sentences[:5]) or "The request is not valid."
-    return errors.InvalidInput(detail, errors=sentences[:100])
+    return errors.InvalidInput(detail, errors=sentences)
 
 
 def _sentence(error: Any) -> dict[str, str]:

@@ -1,12 +1,16 @@
-"""What happens to every request before a route sees it: an id, and a limit to its body."""
+"""What happens to every request before a route sees it, and to every answer before it goes: an id, limits to the body's
+size and to how slowly it comes, headers that browsers keep us safe by, and what a caller has left of its rate."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
+from http import HTTPStatus
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.errors import TooLarge
@@ -20,15 +24,32 @@ DRAIN_BYTES = 16 * 2**20
 ANSWER_BYTES = 64 * 2**10
 """Of UTF-8 text; checked again in the schema, since JSON escapes make the body longer than the text."""
 
+SLOW_SECONDS, SLOWEST_BYTES_A_SECOND = 20.0, 4_096
+"""A body may take so long, and longer as long as it comes at least so fast."""
+STUCK_SECONDS = 60.0
+"""How long a client may take nothing of an answer."""
+
+DEFAULT_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+"""Of answers that do not say otherwise themselves."""
+HSTS = (b"strict-transport-security", b"max-age=31536000")
+
 _DETAIL = "The body is larger than {} bytes, the most that this call takes."
 _REQUEST_ID = re.compile(r"[\w.:-]{1,100}\Z", re.ASCII)
 
 
 class RequestLimits:
-    """Gives a request its id and answers 413 once its body is over the limit, however it is sent."""
+    """Gives a request its id and answers 413 once its body is over the limit, and 408 once it comes too slowly, however
+    it is sent. `https`: whether browsers reach us by it."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, https: bool = False) -> None:
         self._app = app
+        self._always = [HSTS] if https else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,17 +59,29 @@ class RequestLimits:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(8)
         scope["request_id"] = request_id
+        state: dict[str, Any] = scope.setdefault("state", {})
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-            await send(message)
+                given = {name for name, _ in message["headers"]}
+                defaults = [header for header in DEFAULT_HEADERS.items() if header[0] not in given]
+                message["headers"] = [
+                    *message["headers"],
+                    *defaults,
+                    *self._always,
+                    *state.get("rate_headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            async with asyncio.timeout(STUCK_SECONDS):
+                await send(message)
+
+        receive = _in_time(receive)
 
         limit = _limit(scope["path"])
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             await _drain(receive)
-            await _too_large(send_with_id, limit, request_id)
+            await _refuse(send_with_id, 413, "too_large", _DETAIL.format(limit), request_id)
             return
         if scope["method"] in ("GET", "HEAD") or b"transfer-encoding" not in headers:
             await self._app(scope, receive, send_with_id)
@@ -59,7 +92,11 @@ class RequestLimits:
         body = bytearray()
         more = True
         while more:
-            message = await receive()
+            try:
+                message = await receive()
+            except HTTPException as error:
+                await _refuse(send_with_id, error.status_code, "request_timeout", error.detail, request_id)
+                return
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
@@ -67,7 +104,7 @@ class RequestLimits:
             if len(body) > limit:
                 if more:
                     await _drain(receive)
-                await _too_large(send_with_id, limit, request_id)
+                await _refuse(send_with_id, 413, "too_large", _DETAIL.format(limit), request_id)
                 return
         await self._app(scope, _replay(bytes(body), receive), send_with_id)
 
@@ -82,6 +119,27 @@ def _limit(path: str) -> int:
     if path.endswith("/sessions/bulk"):
         return BULK_BYTES
     return CREATE_BYTES if path.endswith("/create") else OTHER_BYTES
+
+
+def _in_time(receive: Receive) -> Receive:
+    """Passes a body on as long as it comes in time; else reading it raises a 408."""
+    loop = asyncio.get_running_loop()
+    began, came, complete = loop.time(), 0, False
+
+    async def in_time() -> Message:
+        nonlocal came, complete
+        if complete:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(began + SLOW_SECONDS + came / SLOWEST_BYTES_A_SECOND):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(408, "The body came too slowly; send it again.", {"Connection": "close"}) from None
+        came += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+        return message
+
+    return in_time
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
@@ -118,21 +176,24 @@ async def _drain(receive: Receive) -> None:
     """Read on for a while and forget it: a client that is still sending would not see an answer."""
     left = DRAIN_BYTES
     while left > 0:
-        message = await receive()
+        try:
+            message = await receive()
+        except HTTPException:
+            return
         left -= len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return
 
 
-async def _too_large(send: Send, limit: int, request_id: str) -> None:
+async def _refuse(send: Send, status: int, code: str, detail: str, request_id: str) -> None:
     body: dict[str, Any] = {
-        "type": "urn:parallel-interview:problem:too_large",
-        "title": "Content Too Large",
-        "status": 413,
-        "detail": _DETAIL.format(limit),
-        "code": "too_large",
+        "type": f"urn:parallel-interview:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
         "request_id": request_id,
     }
     headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})

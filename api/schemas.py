@@ -34,6 +34,7 @@ from orchestrator.interview.commands import (
 )
 from orchestrator.interview.entry import canonical_json
 from orchestrator.interview.sightings import MOMENTARY, Sighting, check_kind
+from orchestrator.keys import Scope
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d", re.ASCII)
 
@@ -160,8 +161,8 @@ class CreateBody(SessionBody):
             max_questions=self.max_questions,
             text_question_timer=self.text_question_timer,
             coding_question_timer=self.coding_question_timer,
-            scheduled_at=_ms(self.scheduled_at),
-            expires_at=_ms(self.expires_at),
+            scheduled_at=ms_of(self.scheduled_at),
+            expires_at=ms_of(self.expires_at),
             accommodations=_accommodations(self.accommodations),
             metadata=self.metadata,
             drawn=drawn,
@@ -191,7 +192,7 @@ class UpdateBody(SessionBody):
         for name in self.model_fields_set - {"questions", "question_types"}:
             value = getattr(self, name)
             if isinstance(value, datetime):
-                value = _ms(value)
+                value = ms_of(value)
             elif isinstance(value, AccommodationsBody):
                 value = value.model_dump()
             changes[name] = value
@@ -263,12 +264,12 @@ class SightingsBody(Body):
 
     def seen(self, source: Literal["page", "staff"], now: int) -> tuple[Sighting, ...]:
         """The events as they were seen, with times by our clock. `now` in ms. Raises InvalidInput."""
-        sent_at = _ms(self.sent_at)
+        sent_at = ms_of(self.sent_at)
         skew = now - sent_at if sent_at is not None else 0
         found: list[Sighting] = []
         for number, event in enumerate(self.events):
             check_kind(event.type, f"/events/{number}/type")
-            told = _ms(event.at)
+            told = ms_of(event.at)
             detail = {"text": event.detail} if isinstance(event.detail, str) else event.detail or {}
             if len(canonical_json(detail)) > DETAIL_CHARACTERS:
                 raise InvalidInput.at(
@@ -344,6 +345,14 @@ class JobUpdateBody(JobFields):
     job_id: JobId | None = None
 
 
+class KeyBody(Body):
+    """A staff key to be made. `name`: who the journal says has acted."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.@-]{0,63}$")]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
+    expires_at: Moment | None = None
+
+
 class WebhookBody(Body):
     """An endpoint. `events`: the types that it is told of; none: all."""
 
@@ -382,7 +391,8 @@ def moment_ms(text: str, pointer: str) -> int:
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
 
 
-def _ms(moment: datetime | None) -> int | None:
+def ms_of(moment: datetime | None) -> int | None:
+    """A time in ms."""
     return None if moment is None else round(moment.timestamp() * 1000)
 
 

@@ -1,23 +1,39 @@
-"""Who calls: staff with a key, the candidate of one session with its token, or anyone while no key is set."""
+"""Who calls: staff with a key and what it opens, the candidate of one session, or anyone while there is no key.
+
+credential                          caller                  opens
+INTERVIEW_API_KEY                   key:environment         everything
+pik_…, made by `keys create`        key:<its name>          its scopes
+a session's candidate token         candidate:<session>     that session's candidate calls
+none, while no key was ever made    open                    everything, from this machine's own pages and programs
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import time
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import jwt
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
+from actors.clock import wall_ms
 from orchestrator.errors import Forbidden, Unauthorized
 from orchestrator.interview.commands import Caller
 from orchestrator.interview.state import State
+from orchestrator.keys import ALL_SCOPES, ENVIRONMENT, Scope, parts_of, same_secret
 
 TOKEN_SECONDS = 30 * 24 * 3600
 OPEN = Caller("open", "staff")
-STAFF_KEY = Caller("key:environment", "staff")
+STAFF_KEY = Caller(f"key:{ENVIRONMENT}", "staff")
+LONGEST_CREDENTIAL = 4_096
+
+Check = Callable[..., Coroutine[Any, Any, Caller]]
+SCOPES_OF: dict[Check, tuple[tuple[Scope, ...], bool]] = {}
+"""What a dependency asks for: one of these scopes, or (True) the session's own candidate. /docs shows it."""
 
 
 def token_key(secret: bytes) -> bytes:
@@ -42,38 +58,109 @@ def presented(request: HTTPConnection) -> str | None:
 
 
 async def authenticated(request: Request) -> Caller:
-    """The caller, with a candidate's session in the principal. Raises Unauthorized."""
-    return caller_by(request, presented(request))
+    """The caller, with a candidate's session in the principal. Raises Unauthorized, or TooManyRequests."""
+    known: Caller | None = getattr(request.state, "caller", None)
+    return known if known is not None else await caller_by(request, presented(request))
 
 
-def caller_by(connection: HTTPConnection, credential: str | None) -> Caller:
-    """Whom a key or token (None: neither) makes the caller. Raises Unauthorized."""
+async def caller_by(connection: HTTPConnection, credential: str | None) -> Caller:
+    """Whom a key or token (None: neither) makes the caller. Raises Unauthorized, TooManyRequests, Retryable.
+
+    What its key opens is in `connection.state.scopes`.
+    """
+    try:
+        caller, scopes = await _known_as(connection, credential)
+    except Unauthorized:
+        if credential is not None:
+            connection.app.state.rates.failed(connection)
+        raise
+    connection.state.scopes = scopes
+    connection.app.state.rates.count(connection, caller)
+    connection.state.caller = caller
+    return caller
+
+
+async def _known_as(connection: HTTPConnection, credential: str | None) -> tuple[Caller, frozenset[Scope]]:
     api_key = connection.app.state.settings.api_key
-    if api_key is not None and credential is not None and _same(credential, api_key.get_secret_value()):
-        return STAFF_KEY
-    if credential is not None and credential.count(".") == 2:
-        return _candidate(connection, credential)
-    if api_key is None:
-        return OPEN
+    if credential is not None and len(credential) <= LONGEST_CREDENTIAL:
+        if api_key is not None and same_secret(credential, api_key.get_secret_value()):
+            return STAFF_KEY, ALL_SCOPES
+        if credential.count(".") == 2:
+            return _candidate(connection, credential), frozenset()
+        if parts_of(credential) is not None:
+            key = await connection.app.state.keyring.find(credential, wall_ms())
+            if key is None:
+                raise Unauthorized("This key is not one of ours, has expired, or was revoked.")
+            return Caller(f"key:{key.name}", "staff"), key.opens
+    if await is_open(connection):
+        if not is_from_here(connection):
+            raise Unauthorized("Pages of other sites may not call a service that has no key.")
+        return OPEN, ALL_SCOPES
     raise Unauthorized("Give a staff key in X-API-Key, or a candidate's token as a Bearer token.")
 
 
-async def staff(caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """A staff caller. Raises Forbidden for candidates."""
-    if caller.role != "staff":
-        raise Forbidden("This call is for staff; a candidate's token does not open it.")
-    return caller
+async def is_open(connection: HTTPConnection) -> bool:
+    """Whether no key of either kind was ever made, and that may be so here. Raises Retryable."""
+    settings = connection.app.state.settings
+    if settings.api_key is not None or settings.closed:
+        return False
+    return not await connection.app.state.keyring.holds_any()
 
 
-async def participant(request: Request, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """Staff, or the candidate of the session in the path. Raises Forbidden, Unauthorized, NotFound."""
-    await require_participant(request, caller, request.path_params["session_id"])
-    return caller
+def is_from_here(connection: HTTPConnection) -> bool:
+    """A browser says which page makes it call: only our own may, or one that the settings name, since another could
+    use what this browser may."""
+    origin = connection.headers.get("origin")
+    if origin is None:
+        return True
+    settings = connection.app.state.settings
+    if origin in settings.cors_origin_list:
+        return True
+    try:
+        netloc = urlsplit(origin).netloc
+        return netloc != "" and netloc in (connection.headers.get("host"), urlsplit(settings.public_url).netloc)
+    except ValueError:
+        return False
 
 
-async def require_participant(request: HTTPConnection, caller: Caller, session_id: str) -> None:
-    """Whether staff, or the candidate of this very session, is calling. Raises Forbidden, Unauthorized, NotFound."""
+def scoped(*scopes: Scope, candidate: bool = False) -> Check:
+    """A dependency: staff whose key has one of these scopes, or the candidate of the session in the path.
+
+    Raises Forbidden, Unauthorized, NotFound.
+    """
+
+    async def check(request: Request, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
+        if caller.role == "staff":
+            require_scope(request, *scopes)
+        elif candidate:
+            await require_participant(request, caller, request.path_params["session_id"])
+        else:
+            raise Forbidden("This call is for staff; a candidate's token does not open it.")
+        return caller
+
+    SCOPES_OF[check] = scopes, candidate
+    return check
+
+
+def has_scope(connection: HTTPConnection, *scopes: Scope) -> bool:
+    """Whether the caller's key opens one of these."""
+    return not connection.state.scopes.isdisjoint(scopes)
+
+
+def require_scope(connection: HTTPConnection, *scopes: Scope) -> None:
+    """Raises Forbidden for staff whose key has none of these scopes."""
+    if not has_scope(connection, *scopes):
+        raise Forbidden(f"This key does not open this call; it needs the scope {' or '.join(scopes)}.")
+
+
+async def require_participant(request: HTTPConnection, caller: Caller, session_id: str, *scopes: Scope) -> None:
+    """Whether staff with one of these scopes, or the candidate of this very session, is calling.
+
+    Raises Forbidden, Unauthorized, NotFound.
+    """
     if caller.role == "staff":
+        if scopes:
+            require_scope(request, *scopes)
         return
     if caller.principal != f"candidate:{session_id}":
         raise Forbidden("This token belongs to another session.")
@@ -83,8 +170,14 @@ async def require_participant(request: HTTPConnection, caller: Caller, session_i
 
 
 AnyCaller = Annotated[Caller, Depends(authenticated)]
-Staff = Annotated[Caller, Depends(staff)]
-Participant = Annotated[Caller, Depends(participant)]
+Reader = Annotated[Caller, Depends(scoped("read"))]
+Manager = Annotated[Caller, Depends(scoped("manage"))]
+Proctor = Annotated[Caller, Depends(scoped("proctor"))]
+Supervisor = Annotated[Caller, Depends(scoped("manage", "proctor"))]
+Admin = Annotated[Caller, Depends(scoped("admin"))]
+ReadingParticipant = Annotated[Caller, Depends(scoped("read", candidate=True))]
+ActingParticipant = Annotated[Caller, Depends(scoped("manage", candidate=True))]
+SupervisedParticipant = Annotated[Caller, Depends(scoped("manage", "proctor", candidate=True))]
 
 
 def _candidate(request: HTTPConnection, token: str) -> Caller:
@@ -101,7 +194,3 @@ def _candidate(request: HTTPConnection, token: str) -> Caller:
         raise Unauthorized("The token is not a candidate's token.")
     request.state.token_generation = claims["gen"]
     return Caller(f"candidate:{claims['sub']}", "candidate")
-
-
-def _same(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())

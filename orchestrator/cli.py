@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,30 +30,32 @@ Key = Annotated[str | None, typer.Option("--api-key", envvar="INTERVIEW_API_KEY"
 DEFAULT_URL = "http://localhost:8005"
 
 
+class Opens(StrEnum):
+    """What a staff key opens, as orchestrator/keys.py has it."""
+
+    READ = "read"
+    MANAGE = "manage"
+    PROCTOR = "proctor"
+    ADMIN = "admin"
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.")] = 8005,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Front end processes.")] = 1,
     join: Annotated[str | None, typer.Option(help="The address of a Ray cluster to join.")] = None,
-    insecure: Annotated[bool, typer.Option(help="Listen beyond loopback although no key is set.")] = False,
+    insecure: Annotated[bool, typer.Option(help="Listen beyond loopback although there is no key.")] = False,
 ) -> None:
     """Run the service: the API, and a local Ray and a database where none are configured."""
-    from orchestrator.serve import LOOPBACK, Supervisor
+    from orchestrator.serve import Supervisor
     from orchestrator.settings import get_settings
 
     settings = get_settings()
-    if host not in LOOPBACK and settings.api_key is None and not insecure:
-        typer.echo(
-            f"error: no INTERVIEW_API_KEY is set, so anyone who reaches {host} could do anything. "
-            "Set a key, listen on 127.0.0.1, or give --insecure.",
-            err=True,
-        )
-        raise typer.Exit(2)
     if join is not None:
         settings = settings.model_copy(update={"ray_address": join})
         os.environ["RAY_ADDRESS"] = join
-    raise typer.Exit(Supervisor(settings, host, port, workers).run())
+    raise typer.Exit(Supervisor(settings, host, port, workers, insecure).run())
 
 
 @app.command()
@@ -198,6 +202,68 @@ def export_job(
         asked = {} if version is None else {"version": version}
         job: dict[str, Any] = _member(http.get(f"/jobs/{quote(job_id, safe='')}", params=asked), "job")
     _write([banks.write_bank(job)], output)
+
+
+keys = typer.Typer(no_args_is_help=True, help="Staff keys.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[
+        str, typer.Argument(help="Who the journal says has acted. A key that follows another has its name.")
+    ],
+    scope: Annotated[list[Opens], typer.Option(help="What it opens; may be given more than once.")],
+    days: Annotated[float | None, typer.Option(min=0.01, help="How long it is good; not given: until revoked.")] = None,
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Make a staff key, and print it: nobody can see it again.
+
+    read: look at everything but pictures. manage: read, and create, change and delete sessions and question banks.
+    proctor: read, pictures, verdicts, the clock of live interviews. admin: everything.
+
+    The first key closes a service that was open to everyone on this machine; it needs the scope admin.
+    """
+    body: dict[str, Any] = {"name": name, "scopes": [one.value for one in dict.fromkeys(scope)]}
+    if days is not None:
+        body["expires_at"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    with _service(url, api_key) as http:
+        answer = http.post("/keys", json=body)
+        made = _member(answer, "key")
+    typer.echo(f"{made['key_id']}: {made['name']}, {', '.join(made['scopes'])}", err=True)
+    typer.echo(answer.json()["secret"])
+
+
+@keys.command("list")
+def list_keys(url: Url = DEFAULT_URL, api_key: Key = None) -> None:
+    """Show the keys that were ever made; not their secrets, which nobody knows."""
+    with _service(url, api_key) as http:
+        found: list[dict[str, Any]] = _member(http.get("/keys"), "keys")
+    rows = Table("key", "name", "scopes", "state", "created", "by", "expires")
+    for key in found:
+        values = (key["key_id"], escape(key["name"]), " ".join(key["scopes"]), key["state"], key["created_at"])
+        rows.add_row(*values, escape(key["created_by"]), key["expires_at"] or "never")
+    Console().print(rows)
+
+
+@keys.command("revoke")
+def revoke_key(
+    key: Annotated[str, typer.Argument(help="The key's id, or its name if only one that is good has it.")],
+    url: Url = DEFAULT_URL,
+    api_key: Key = None,
+) -> None:
+    """Revoke a key: from then on it opens nothing, at any front end."""
+    with _service(url, api_key) as http:
+        known: list[dict[str, Any]] = _member(http.get("/keys"), "keys")
+        named = [one for one in known if one["name"] == key and one["state"] == "good"]
+        if len(named) > 1:
+            ids = ", ".join(one["key_id"] for one in named)
+            typer.echo(f"error: {len(named)} keys are named {key}; give the id of one: {ids}", err=True)
+            raise typer.Exit(1)
+        key_id = named[0]["key_id"] if named else key
+        revoked = _member(http.delete(f"/keys/{quote(key_id, safe='')}"), "key")
+    typer.echo(f"{revoked['key_id']} ({revoked['name']}) is revoked")
 
 
 @app.command()

@@ -29,7 +29,7 @@ from pathlib import Path
 from rich.console import Console
 
 from orchestrator import policies
-from orchestrator.errors import InvalidInput, NotFound, Unavailable
+from orchestrator.errors import Forbidden, InvalidInput, NotFound, Unavailable
 from orchestrator.settings import SECRET_BYTES, Settings
 from orchestrator.storage.embedded import EmbeddedServer, die_with_parent, free_port
 
@@ -41,6 +41,8 @@ DATABASE_PAUSE_SECONDS = 2.0
 STABLE_SECONDS = 30.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OBJECT_STORE_BYTES = 128 * 2**20
+NO_KEY = 3
+"""What orchestrator/key_check.py ends with then."""
 METRICS_INTERVAL = "RAY_metrics_report_interval_ms"
 
 console = Console(highlight=False)
@@ -105,6 +107,8 @@ class Supervisor:
     host: str
     port: int
     workers: int = 1
+    insecure: bool = False
+    """Whether to listen beyond loopback even if there is no key."""
     stopping: bool = False
     children: list[Child] = field(default_factory=list)
     database: EmbeddedServer | None = None
@@ -123,8 +127,12 @@ class Supervisor:
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._check_policy()
-            self.listener = _listen(self.host, self.port)
+            if not self._needs_key:
+                self.listener = _listen(self.host, self.port)
             self._start_database()
+            if self._needs_key:
+                self._require_key()
+                self.listener = _listen(self.host, self.port)
             self._start_ray()
             self._say_livekit()
             self._start_front_ends()
@@ -132,9 +140,9 @@ class Supervisor:
             self._announce_when_ready()
             self._watch()
             return 0
-        except (Unavailable, NotFound, InvalidInput) as error:
+        except (Forbidden, Unavailable, NotFound, InvalidInput) as error:
             console.print(f"[bold red]error[/bold red]        {error.detail}", soft_wrap=True)
-            return 1
+            return 2 if isinstance(error, Forbidden) else 1
         finally:
             self._stop()
 
@@ -149,6 +157,24 @@ class Supervisor:
 
     def _ask_to_stop(self, signum: int, frame: object) -> None:
         self.stopping = True
+
+    @property
+    def _needs_key(self) -> bool:
+        return self.host not in LOOPBACK and self.settings.api_key is None and not self.insecure
+
+    def _require_key(self) -> None:
+        """See that a key was made, before anybody else can reach us. Raises Forbidden or Unavailable."""
+        self.environment["INTERVIEW_CLOSED"] = "1"  # nothing is open to everyone, even if the keys should be gone
+        command = [sys.executable, "-P", "-m", "orchestrator.key_check"]
+        found = subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, check=False)
+        if found.returncode == NO_KEY:
+            raise Forbidden(
+                f"There is no staff key, so anyone who reaches {self.host} could do anything. Set INTERVIEW_API_KEY, "
+                "or make a key (`parallel-interview keys create`) while the service listens on 127.0.0.1, or give "
+                "--insecure."
+            )
+        if found.returncode != 0:
+            raise Unavailable(f"Cannot see whether there is a staff key: {found.stderr.strip()[-300:]}")
 
     def _check_policy(self) -> None:
         """See that new sessions can have their policy. Raises NotFound or InvalidInput."""

@@ -100,6 +100,14 @@ class Settings(BaseSettings):
     """Memory that the local Ray declares, in MiB; not set: 80 % of what is available at the start."""
     forwarded_allow_ips: str = ""
     """Addresses of proxies whose X-Forwarded-* headers are believed."""
+    cors_origins: str = ""
+    """Origins (https://host) whose pages may call from a browser, with commas between."""
+    key_requests_per_minute: float = Field(6_000, gt=0)
+    """How often each staff key may call, at each front end."""
+    candidate_requests_per_minute: float = Field(600, gt=0)
+    """How often each candidate may call, at each front end."""
+    closed: bool = False
+    """Whether a key is needed even though none was ever made; `serve` sets it where it listens beyond loopback."""
 
     @model_validator(mode="after")
     def _check_webhook(self) -> Self:
@@ -115,6 +123,10 @@ class Settings(BaseSettings):
         except InvalidInput as error:
             raise ValueError(f"INTERVIEW_WEBHOOK_URL, INTERVIEW_WEBHOOK_SECRET: {error.detail}") from None
         return self
+
+    @property
+    def cors_origin_list(self) -> list[str]:
+        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
 
     @property
     def network_credit_ms(self) -> int:

@@ -12,7 +12,7 @@ from api import schemas
 from api.errors import UNEXPECTED, broken_rules, log_unexpected, members, status_of
 from api.headers import CommandId
 from api.routes.sessions import Client, make, questions_of
-from api.security import Staff
+from api.security import Manager
 from orchestrator.errors import OrchestratorError, Retryable
 from orchestrator.interview.commands import Caller
 
@@ -23,7 +23,7 @@ AT_ONCE = 8
 
 @router.post("/sessions/bulk")
 async def create_many(
-    body: schemas.BulkBody, request: Request, client: Client, caller: Staff, key: CommandId
+    body: schemas.BulkBody, request: Request, client: Client, caller: Manager, key: CommandId
 ) -> dict[str, Any]:
     """Up to 1,000 creations, each with its own result, in order; one that fails stops no other.
 

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from actors.clock import wall_ms
 from api.routes.sessions import Client, Filters
-from api.security import Staff
+from api.security import Reader
 from orchestrator.interview.snapshot import Snapshot
 from orchestrator.interview.state import load_state
 from orchestrator.interview.view import session_view
@@ -45,7 +45,7 @@ COLUMNS = [
 @router.get("/sessions/export")
 async def export(
     client: Client,
-    caller: Staff,
+    caller: Reader,
     wanted: Filters,
     format: Annotated[Literal["csv", "jsonl"], Query()] = "csv",
 ) -> StreamingResponse:

@@ -11,7 +11,7 @@ from actors.clock import wall_ms
 from api import schemas
 from api.headers import CommandId
 from api.routes.sessions import Client
-from api.security import Staff
+from api.security import Manager, Reader
 from orchestrator.errors import InvalidInput, NotFound, StateConflict, Unavailable
 from orchestrator.interview.view import iso
 from orchestrator.jobs import DEFAULT_JOB_ID
@@ -23,7 +23,7 @@ TRIES = 5
 
 @router.post("")
 async def create_job(
-    body: schemas.JobBody, client: Client, caller: Staff, key: CommandId, response: Response
+    body: schemas.JobBody, client: Client, caller: Manager, key: CommandId, response: Response
 ) -> dict[str, Any]:
     """A new question bank. The same bank again is a success that changes nothing."""
     if key is not None and await client.store.remember_key(caller.principal, key, _hash(body), wall_ms()):
@@ -38,7 +38,7 @@ async def create_job(
 
 
 @router.get("")
-async def list_jobs(client: Client, caller: Staff) -> dict[str, Any]:
+async def list_jobs(client: Client, caller: Reader) -> dict[str, Any]:
     """All question banks."""
     jobs = await client.store.list_jobs()
     return {"status": "success", "jobs": jobs, "count": len(jobs)}
@@ -46,7 +46,7 @@ async def list_jobs(client: Client, caller: Staff) -> dict[str, Any]:
 
 @router.get("/{job_id}")
 async def get_job(
-    job_id: str, client: Client, caller: Staff, version: Annotated[int | None, Query(ge=1, le=2**31)] = None
+    job_id: str, client: Client, caller: Reader, version: Annotated[int | None, Query(ge=1, le=2**31)] = None
 ) -> dict[str, Any]:
     """One question bank, as it is or as it was in an older version."""
     job = await (client.store.get_job(job_id) if version is None else client.store.get_job_version(job_id, version))
@@ -56,7 +56,7 @@ async def get_job(
 
 
 @router.put("/{job_id}")
-async def put_job(job_id: str, body: schemas.JobUpdateBody, client: Client, caller: Staff) -> dict[str, Any]:
+async def put_job(job_id: str, body: schemas.JobUpdateBody, client: Client, caller: Manager) -> dict[str, Any]:
     """Replace a question bank; sessions keep the questions they were created with."""
     if body.job_id not in (None, job_id):
         raise InvalidInput.at("/job_id", "job_id must be the one in the address, or be left out.")
@@ -74,7 +74,7 @@ async def put_job(job_id: str, body: schemas.JobUpdateBody, client: Client, call
 
 
 @router.delete("/{job_id}")
-async def delete_job(job_id: str, client: Client, caller: Staff) -> dict[str, Any]:
+async def delete_job(job_id: str, client: Client, caller: Manager) -> dict[str, Any]:
     """Remove a question bank. The job `default` always exists."""
     if job_id == DEFAULT_JOB_ID:
         raise StateConflict("The job 'default' cannot be removed; PUT replaces its questions.")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.client_frames import AuthFrame, Received
 from api.live import BAD_FRAME, BAD_TOKEN, RECONNECT, UNKNOWN_SESSION, Ended, LiveChannel, Reader
-from api.security import caller_by, presented, require_participant
+from api.security import caller_by, is_from_here, is_open, presented, require_participant
 from orchestrator.errors import Forbidden, InvalidInput, NotFound, Retryable, Unauthorized
 
 router = APIRouter()
@@ -26,7 +25,7 @@ MAX_SEQ = 2**53
 @router.websocket("/ws/interview")
 async def interview(socket: WebSocket) -> None:
     """The live channel of a session."""
-    if not _is_from_here(socket):
+    if not is_from_here(socket):
         await socket.close()  # before it is accepted: 403
         return
     await socket.accept()
@@ -39,32 +38,19 @@ async def interview(socket: WebSocket) -> None:
     await channel.run(first)
 
 
-def _is_from_here(socket: WebSocket) -> bool:
-    """A browser says which page opens the channel: only our own may, since another could use what this browser may."""
-    origin = socket.headers.get("origin")
-    if origin is None:
-        return True
-    public = urlsplit(socket.app.state.settings.public_url)
-    try:
-        netloc = urlsplit(origin).netloc
-        return netloc != "" and netloc in (socket.headers.get("host"), public.netloc)
-    except ValueError:
-        return False
-
-
 async def _let_in(socket: WebSocket) -> tuple[LiveChannel, str | None]:
     """The channel, and a frame that has come in already, if any. Raises Ended."""
     app = socket.app
     try:
         session_id, role, after = _asked(socket)
         credential, page, first = await _credential(socket, role)
-        caller = caller_by(socket, credential)
+        caller = await caller_by(socket, credential)
         observes = role == "observer"
         if observes and caller.role != "staff":
             raise Forbidden("Observers are staff.")
         if role == "candidate" and caller.role != "candidate":
             raise Unauthorized("Give the candidate's token.")
-        await require_participant(socket, caller, session_id)
+        await require_participant(socket, caller, session_id, "read" if observes else "manage")
         app.state.channels.admit(session_id)
         state = await app.state.client.read(session_id)
     except InvalidInput as error:
@@ -104,7 +90,7 @@ async def _credential(socket: WebSocket, role: str) -> tuple[str | None, str | N
     given = socket.query_params.get("token") or presented(socket)
     if given is not None:
         return given, None, None
-    open_to_all = socket.app.state.settings.api_key is None and role != "candidate"
+    open_to_all = role != "candidate" and await is_open(socket)
     try:
         async with asyncio.timeout(OPEN_SECONDS if open_to_all else AUTH_SECONDS):
             text = await socket.receive_text()

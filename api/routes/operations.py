@@ -9,13 +9,13 @@ from fastapi.responses import JSONResponse, Response
 
 from api.routes.sessions import Client
 from api.schemas import DrainBody, RecoverBody
-from api.security import Staff
+from api.security import Admin, Reader
 
 router = APIRouter(tags=["operations"])
 
 
 @router.get("/api/parallel_interview/stats")
-async def stats(client: Client, caller: Staff) -> dict[str, Any]:
+async def stats(client: Client, caller: Reader) -> dict[str, Any]:
     """Sessions by state and end reason, and what the cluster holds.
 
     With tens of thousands of sessions the figures may be some seconds old.
@@ -42,13 +42,13 @@ async def stats(client: Client, caller: Staff) -> dict[str, Any]:
 
 
 @router.get("/api/parallel_interview/cluster")
-async def cluster(client: Client, caller: Staff) -> dict[str, Any]:
+async def cluster(client: Client, caller: Reader) -> dict[str, Any]:
     """Live and warm actors, capacity, and the nodes."""
     return {"status": "success", "cluster": await client.cluster()}
 
 
 @router.post("/api/parallel_interview/cluster/drain")
-async def drain(body: DrainBody, client: Client, caller: Staff) -> dict[str, Any]:
+async def drain(body: DrainBody, client: Client, caller: Admin) -> dict[str, Any]:
     """Empty a node of live interviews and place none there, or (`draining: false`) take it into use again.
 
     Answers at once; repeat it to see how many interviews are still there.
@@ -58,7 +58,7 @@ async def drain(body: DrainBody, client: Client, caller: Staff) -> dict[str, Any
 
 
 @router.post("/api/parallel_interview/cluster/recover")
-async def recover(client: Client, caller: Staff, body: RecoverBody | None = None) -> dict[str, Any]:
+async def recover(client: Client, caller: Admin, body: RecoverBody | None = None) -> dict[str, Any]:
     """Take up every interview in progress that no actor holds, soonest deadline first; or only show them."""
     found = await client.recover(body is not None and body.dry_run)
     return {"status": "success", "sessions": [{"session_id": s, "outcome": outcome} for s, outcome in found.items()]}

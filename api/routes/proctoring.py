@@ -13,7 +13,14 @@ from actors.clock import wall_ms
 from api import images, schemas
 from api.headers import CommandId, IfMatch, session_answer
 from api.routes.sessions import Client
-from api.security import AnyCaller, Participant, Staff, require_participant
+from api.security import (
+    ActingParticipant,
+    AnyCaller,
+    Proctor,
+    ReadingParticipant,
+    SupervisedParticipant,
+    require_participant,
+)
 from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
 from orchestrator.interview.integrity import Timeline, judged, timeline
@@ -39,14 +46,14 @@ async def capture_reference_face(request: Request, client: Client, caller: AnyCa
     session_id = sent.fields.get("session_id")
     if not session_id:
         raise InvalidInput.at("/session_id", "session_id is required.")
-    await require_participant(request, caller, session_id)
+    await require_participant(request, caller, session_id, "manage", "proctor")
     reply, quality = await client.pictures.reference(session_id, sent.image, caller, key)
     return session_answer(reply, session_id=session_id, captured=True, quality=quality)
 
 
 @router.post(SESSION + "/events")
 async def events(
-    session_id: str, body: schemas.SightingsBody, client: Client, caller: Participant, key: CommandId
+    session_id: str, body: schemas.SightingsBody, client: Client, caller: SupervisedParticipant, key: CommandId
 ) -> Response:
     """What the candidate's page (or somebody who watches) has seen: at most 100 events a call."""
     source = "page" if caller.role == "candidate" else body.source
@@ -57,7 +64,9 @@ async def events(
 
 
 @router.post(SESSION + "/frame", openapi_extra=images.documented(optional=("at",)))
-async def frame(session_id: str, request: Request, client: Client, caller: Participant, key: CommandId) -> Response:
+async def frame(
+    session_id: str, request: Request, client: Client, caller: SupervisedParticipant, key: CommandId
+) -> Response:
     """A still of the candidate's camera. `frame.verdict` is null if nobody could look at it at once; it is looked at
     later then."""
     sent = await images.upload(request, ("at",))
@@ -79,7 +88,7 @@ async def frame(session_id: str, request: Request, client: Client, caller: Parti
 async def proctoring(
     session_id: str,
     client: Client,
-    caller: Participant,
+    caller: ReadingParticipant,
     version: Annotated[str | None, Query(alias="policy", max_length=100)] = None,
 ) -> dict[str, Any]:
     """The timeline, what is kept as evidence, coverage, and for staff the score with the points of each event.
@@ -96,7 +105,7 @@ async def proctoring(
 
 
 @router.get(SESSION + "/evidence/{still_id}", response_class=Response)
-async def evidence(session_id: str, still_id: str, client: Client, caller: Staff) -> Response:
+async def evidence(session_id: str, still_id: str, client: Client, caller: Proctor) -> Response:
     """One still that was kept."""
     await client.read(session_id)
     found = await client.store.kept_image(session_id, still_id)
@@ -107,7 +116,7 @@ async def evidence(session_id: str, still_id: str, client: Client, caller: Staff
 
 
 @router.get(SESSION + "/reference", response_class=Response)
-async def reference(session_id: str, client: Client, caller: Staff) -> Response:
+async def reference(session_id: str, client: Client, caller: Proctor) -> Response:
     """The picture of the reference face, while it is kept."""
     await client.read(session_id)
     found = await client.store.reference_of(session_id)
@@ -118,7 +127,7 @@ async def reference(session_id: str, client: Client, caller: Staff) -> Response:
 
 @router.post(SESSION + "/verdict")
 async def verdict(
-    session_id: str, body: schemas.VerdictBody, client: Client, caller: Staff, key: CommandId, version: IfMatch
+    session_id: str, body: schemas.VerdictBody, client: Client, caller: Proctor, key: CommandId, version: IfMatch
 ) -> Response:
     """What a person makes of it. A score decides nothing; this is an entry of its own."""
     command = commands.GiveVerdict(body.verdict, body.reason)
@@ -131,7 +140,7 @@ async def dispute(
     event_id: Annotated[int, Path(ge=1, le=2**53)],
     body: schemas.DisputeBody,
     client: Client,
-    caller: Participant,
+    caller: ActingParticipant,
     key: CommandId,
 ) -> Response:
     """The candidate objects to an event of their timeline. It stands beside the event."""
@@ -141,7 +150,7 @@ async def dispute(
 
 
 @router.delete(SESSION + "/pictures")
-async def withdraw(session_id: str, client: Client, caller: Participant) -> dict[str, Any]:
+async def withdraw(session_id: str, client: Client, caller: ActingParticipant) -> dict[str, Any]:
     """Erase every picture of the candidate: consent is withdrawn. The journal keeps that they were there."""
     await client.pictures.withdraw(session_id, caller)
     return {"status": "success", "session_id": session_id, "erased": True}

@@ -15,7 +15,7 @@ from api.errors import status_of
 from api.headers import CommandId, IfMatch, session_answer
 from api.routes import pages
 from api.routes.sessions import VARY, Client
-from api.security import Staff, authenticated, require_participant
+from api.security import Supervisor, authenticated, has_scope, require_participant
 from orchestrator.errors import Forbidden, NotFound, StateConflict, Unauthorized
 from orchestrator.interview import commands
 from orchestrator.interview.decide import require_reportable
@@ -44,7 +44,7 @@ async def report(
     wants_page = format == "html" or (format is None and "text/html" in accepted)
     try:
         caller = await authenticated(request)
-        await require_participant(request, caller, session_id)
+        await require_participant(request, caller, session_id, "read")
         if caller.role == "candidate" and not client.settings.candidate_reports:
             raise Forbidden("Reports are for staff.")
         state = await client.read(session_id)
@@ -69,8 +69,8 @@ async def report(
     shown["outdated"] = state.report_due > stored.as_of
     if not wants_page and not wants_pdf:
         return JSONResponse({"status": "success", "report": shown}, headers=HEADERS)
-    pictures = await _pictures(client, session_id) if caller.role == "staff" else []
     staff = caller.role == "staff"
+    pictures = await _pictures(client, session_id) if staff and has_scope(request, "proctor") else []
     work = functools.partial(report_page.render, shown, pictures, for_staff=staff)
     page = await asyncio.get_running_loop().run_in_executor(_renderer, work)
     if not wants_pdf:
@@ -82,7 +82,7 @@ async def report(
 
 @router.post("/{session_id}/review")
 async def review(
-    session_id: str, body: schemas.ReviewBody, client: Client, caller: Staff, key: CommandId, version: IfMatch
+    session_id: str, body: schemas.ReviewBody, client: Client, caller: Supervisor, key: CommandId, version: IfMatch
 ) -> Response:
     """What a person decides, having read the report. The journal keeps who it was; the last decision counts."""
     reply = await client.send(session_id, commands.Review(body.verdict, body.note), caller, key, version)

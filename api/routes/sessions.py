@@ -15,7 +15,16 @@ from actors.client import InterviewClient
 from actors.clock import wall_ms
 from api import schemas
 from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modified, session_answer
-from api.security import Participant, Staff, candidate_token
+from api.security import (
+    ActingParticipant,
+    Manager,
+    Reader,
+    ReadingParticipant,
+    SupervisedParticipant,
+    Supervisor,
+    candidate_token,
+    require_scope,
+)
 from orchestrator.errors import Forbidden, InvalidInput, NotFound
 from orchestrator.interview import commands
 from orchestrator.interview.commands import Caller
@@ -65,7 +74,9 @@ Filters = Annotated[Wanted, Depends(filters)]
 
 
 @router.post("/create")
-async def create(body: schemas.CreateBody, request: Request, client: Client, caller: Staff, key: CommandId) -> Response:
+async def create(
+    body: schemas.CreateBody, request: Request, client: Client, caller: Manager, key: CommandId
+) -> Response:
     """Make a new session."""
     reply, more = await make(body, request, client, caller, key)
     return session_answer(reply, **more)
@@ -111,7 +122,7 @@ async def make(
 @router.get("/sessions")
 async def list_sessions(
     client: Client,
-    caller: Staff,
+    caller: Reader,
     wanted: Filters,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
@@ -136,7 +147,7 @@ async def list_sessions(
 
 
 @router.get("/session/{session_id}")
-async def get_session(session_id: str, request: Request, client: Client, caller: Participant) -> Response:
+async def get_session(session_id: str, request: Request, client: Client, caller: ReadingParticipant) -> Response:
     """One session."""
     state = await client.read(session_id)
     headers = {"ETag": etag(state.version), "Cache-Control": "private, no-cache", "Vary": VARY}
@@ -148,7 +159,7 @@ async def get_session(session_id: str, request: Request, client: Client, caller:
 
 @router.patch("/session/{session_id}")
 async def update(
-    session_id: str, body: schemas.UpdateBody, client: Client, caller: Staff, version: IfMatch
+    session_id: str, body: schemas.UpdateBody, client: Client, caller: Manager, version: IfMatch
 ) -> Response:
     """Change a session that has not started."""
     command = body.command()
@@ -163,7 +174,7 @@ async def update(
 
 
 @router.delete("/session/{session_id}")
-async def delete(session_id: str, client: Client, caller: Staff, version: IfMatch) -> dict[str, Any]:
+async def delete(session_id: str, client: Client, caller: Manager, version: IfMatch) -> dict[str, Any]:
     """Remove a session for good, ending it first if it is live."""
     await client.delete(session_id, caller, version)
     return {"status": "success", "session_id": session_id, "deleted": True}
@@ -173,7 +184,7 @@ async def delete(session_id: str, client: Client, caller: Staff, version: IfMatc
 async def start(
     session_id: str,
     client: Client,
-    caller: Participant,
+    caller: ActingParticipant,
     key: CommandId,
     version: IfMatch,
     body: schemas.EmptyBody | None = None,
@@ -184,7 +195,12 @@ async def start(
 
 @router.post("/session/{session_id}/answer")
 async def answer(
-    session_id: str, body: schemas.AnswerBody, client: Client, caller: Participant, key: CommandId, version: IfMatch
+    session_id: str,
+    body: schemas.AnswerBody,
+    client: Client,
+    caller: ActingParticipant,
+    key: CommandId,
+    version: IfMatch,
 ) -> Response:
     """Answer the open question; the next one opens, or the session completes."""
     command = commands.Answer(body.question_index, body.answer, body.language)
@@ -192,7 +208,7 @@ async def answer(
 
 
 @router.put("/session/{session_id}/draft")
-async def draft(session_id: str, body: schemas.DraftBody, client: Client, caller: Participant) -> dict[str, Any]:
+async def draft(session_id: str, body: schemas.DraftBody, client: Client, caller: ActingParticipant) -> dict[str, Any]:
     """Keep the text in progress; it becomes the answer when time runs out."""
     saved = await client.draft(session_id, body.question_index, body.draft, body.revision, caller)
     return {"status": "success", "question_index": body.question_index, **saved}
@@ -202,7 +218,7 @@ async def draft(session_id: str, body: schemas.DraftBody, client: Client, caller
 async def end(
     session_id: str,
     client: Client,
-    caller: Participant,
+    caller: SupervisedParticipant,
     key: CommandId,
     version: IfMatch,
     body: schemas.ReasonBody | None = None,
@@ -216,7 +232,7 @@ async def end(
 async def pause(
     session_id: str,
     client: Client,
-    caller: Staff,
+    caller: Supervisor,
     key: CommandId,
     version: IfMatch,
     body: schemas.ReasonBody | None = None,
@@ -230,7 +246,7 @@ async def pause(
 async def resume(
     session_id: str,
     client: Client,
-    caller: Staff,
+    caller: Supervisor,
     key: CommandId,
     version: IfMatch,
     body: schemas.EmptyBody | None = None,
@@ -243,7 +259,7 @@ async def resume(
 async def extend(
     session_id: str,
     client: Client,
-    caller: Staff,
+    caller: Supervisor,
     key: RequiredCommandId,
     version: IfMatch,
     body: schemas.ExtendBody,
@@ -255,7 +271,12 @@ async def extend(
 
 @router.post("/session/{session_id}/consent")
 async def consent(
-    session_id: str, body: schemas.ConsentBody, client: Client, caller: Participant, key: CommandId, version: IfMatch
+    session_id: str,
+    body: schemas.ConsentBody,
+    client: Client,
+    caller: ActingParticipant,
+    key: CommandId,
+    version: IfMatch,
 ) -> Response:
     """The candidate agrees to the privacy policy."""
     in_force = client.settings.privacy_policy
@@ -271,7 +292,7 @@ async def link(
     session_id: str,
     request: Request,
     client: Client,
-    caller: Staff,
+    caller: Manager,
     key: CommandId,
     version: IfMatch,
     body: schemas.EmptyBody | None = None,
@@ -287,8 +308,9 @@ async def link(
 @router.post("/session/{session_id}/token")
 async def token(
     session_id: str,
+    request: Request,
     client: Client,
-    caller: Participant,
+    caller: SupervisedParticipant,
     key: CommandId,
     body: schemas.TokenBody | None = None,
 ) -> dict[str, Any]:
@@ -296,6 +318,8 @@ async def token(
     observer = body is not None and body.role == "observer"
     if observer and caller.role != "staff":
         raise Forbidden("An observer's token is for staff.")
+    if not observer and caller.role == "staff":
+        require_scope(request, "manage")  # with it one is the candidate in the room
     room, ticket = await client.rooms.ticket(session_id, observer=observer)
     participant = ticket.participant if ticket else participant_name(session_id)
     return {"status": "success", "livekit": _joining(session_id, room, participant, ticket)}
@@ -305,7 +329,7 @@ async def token(
 async def journal(
     session_id: str,
     client: Client,
-    caller: Staff,
+    caller: Reader,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
 ) -> dict[str, Any]:
@@ -317,7 +341,7 @@ async def journal(
 
 
 @router.get("/session/{session_id}/journal/verify")
-async def verify(session_id: str, client: Client, caller: Staff) -> dict[str, Any]:
+async def verify(session_id: str, client: Client, caller: Reader) -> dict[str, Any]:
     """Whether the chain over the session's journal is whole."""
     await client.read(session_id)
     return {"status": "success", "journal": await client.store.verify(session_id)}

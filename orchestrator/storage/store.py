@@ -7,6 +7,7 @@
     stills, reference_faces   pictures, see evidence.py
     reports, erasures   see reports.py
     webhook_endpoints, webhook_messages   see webhooks.py
+    staff_keys   see keys.py
     jobs, job_versions, keys, alive, draining, marks, secrets
 
 The unique key of the journal is the only lock in the system.
@@ -39,6 +40,7 @@ from orchestrator.storage.documents import (
 )
 from orchestrator.storage.evidence import EvidenceStore
 from orchestrator.storage.jobs import JobStore
+from orchestrator.storage.keys import KeyStore
 from orchestrator.storage.queries import SnapshotQueries
 from orchestrator.storage.reports import ReportStore
 from orchestrator.storage.webhooks import WebhookStore
@@ -47,7 +49,7 @@ DUPLICATE_KEY = 11000
 TAIL = 4
 
 
-class Store(SnapshotQueries, JobStore, EvidenceStore, ReportStore, WebhookStore):
+class Store(SnapshotQueries, JobStore, KeyStore, EvidenceStore, ReportStore, WebhookStore):
     """One connection to the database. Every call raises Unavailable or OutcomeUnknown when it is away."""
 
     def __init__(self, client: Any, name: str, timeout_seconds: float) -> None:

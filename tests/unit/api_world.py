@@ -41,6 +41,7 @@ from orchestrator.storage.queries import ALL, Wanted
 from orchestrator.storage.reports import StoredReport
 from orchestrator.vision import LbpVerifier, check_frame
 from tests.unit.evidence_world import MemoryEvidence
+from tests.unit.key_world import MemoryKeys
 from tests.unit.virtual import run_virtual
 from tests.unit.webhook_world import MemoryWebhooks
 from tests.unit.world import T0
@@ -52,7 +53,7 @@ BODY = {"name": "Ada", "email": "ada@example.com", "questions": ["Q1", "Q2"]}
 SECRET = b"s" * 32
 
 
-class MemoryStore(MemoryWebhooks, MemoryEvidence):
+class MemoryStore(MemoryWebhooks, MemoryEvidence, MemoryKeys):
     """Jobs, snapshots, journals, drafts, proofs of life and pictures in dictionaries. `away`: journals cannot be read,
     and this is raised."""
 
@@ -60,6 +61,7 @@ class MemoryStore(MemoryWebhooks, MemoryEvidence):
 
     def __init__(self, states: dict[str, State]) -> None:
         super().__init__()
+        MemoryKeys.__init__(self)
         self.states = states
         self.jobs: dict[str, dict[str, Any]] = {}
         self.job_versions: dict[tuple[str, int], dict[str, Any]] = {}

@@ -22,6 +22,7 @@ from actors.channels import CHANNEL, LIVELY_MS, Channels
 from actors.tail import POLL_SECONDS
 from api.app import create_app
 from api.client_frames import FRAME_BYTES
+from api.keyring import Keyring
 from api.live import (
     BAD_FRAME,
     BAD_TOKEN,
@@ -305,6 +306,7 @@ async def living(key: str | None = KEY, questions: int = 3, client: MemoryClient
     app, behind = application(key), client or MemoryClient()
     behind.clock = now
     app.state.client, app.state.channels = behind, Channels(behind)
+    app.state.keyring = Keyring(behind.store)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
         live = Live(app, http, behind)

@@ -293,4 +293,4 @@ async def test_nothing_else_is_given_out(name: str) -> None:
     answer = await got(f"/assets/{name}")
     assert answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
     assert "secret" not in answer.text.replace(name, "") and answer.json()["code"] == "not_found"
-    assert "cache-control" not in answer.headers
+    assert answer.headers["cache-control"] == "no-store"
