@@ -37,7 +37,7 @@ format: install
 
 # The pages' scripts, from their sources. What comes out is part of the repository: nobody else needs Node.
 web:
-	cd api/web && npm ci --no-audit --no-fund && npm run check && npm test && npm run build
+	cd api/web && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm test && npm run build
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

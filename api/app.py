@@ -70,6 +70,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
         title="Parallel Interview",
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )

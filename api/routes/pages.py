@@ -1,4 +1,4 @@
-"""Pages for browsers: the candidate's interview and the staff's live view.
+"""Pages for browsers: the candidate's interview, the staff's live view, and the documentation of the API.
 
 They hold nothing; what they show comes by the live channel and REST, with the token or key of whoever looks.
 """
@@ -38,6 +38,18 @@ async def interview(session_id: str, request: Request) -> Response:
 async def live(session_id: str, request: Request) -> Response:
     """The staff's live view."""
     return _page("live", request.app.state.settings, {"session_id": session_id, "privacy_policy": None})
+
+
+@router.get("/docs")
+async def documentation(request: Request) -> Response:
+    """What the API takes and answers, to be read and tried out. Nothing of it comes from elsewhere."""
+    page = _page("docs", request.app.state.settings, {})
+    policy = page.headers["Content-Security-Policy"]
+    # Swagger UI sets styles of elements; scripts stay forbidden.
+    page.headers["Content-Security-Policy"] = policy.replace(
+        "style-src 'self'", "style-src-attr 'unsafe-inline'; style-src 'self'"
+    )
+    return page
 
 
 def sign_in(request: Request) -> Response:

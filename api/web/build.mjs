@@ -1,7 +1,7 @@
 // Builds the pages into dist/, which is committed, so that a running service needs no Node. The same sources and the same
 // package-lock.json give the same bytes.
 
-import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -12,7 +12,7 @@ const dist = join(here, "dist");
 rmSync(dist, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: here,
-  entryPoints: ["src/interview.tsx", "src/live.tsx", "src/signin.tsx", "src/report.css"],
+  entryPoints: ["src/interview.tsx", "src/live.tsx", "src/signin.tsx", "src/docs.ts", "src/report.css"],
   outdir: "dist",
   entryNames: "[name]",
   chunkNames: "chunk-[hash]",
@@ -28,6 +28,10 @@ const { metafile } = await build({
   metafile: true,
   logLevel: "info",
 });
+// The API's documentation, as its makers have built it: what it is made of is in the LICENSE.txt that comes with it.
+for (const file of ["swagger-ui-bundle.js", "swagger-ui-bundle.js.LICENSE.txt", "swagger-ui.css"]) {
+  copyFileSync(join(here, "node_modules/swagger-ui-dist", file), join(dist, file));
+}
 writeFileSync(join(dist, "THIRD_PARTY_LICENSES.txt"), thirdPartyLicenses(bundledFiles(metafile)));
 
 /** The files of packages of which something is in the output. */
@@ -38,7 +42,7 @@ function bundledFiles(metafile) {
 }
 
 function thirdPartyLicenses(files) {
-  const packages = [...new Set(files.flatMap((file) => [packageOf(file), ...packagesWithin(file)]))].sort();
+  const packages = ["swagger-ui-dist", ...new Set(files.flatMap((file) => [packageOf(file), ...packagesWithin(file)]))].sort();
   const notices = new Set(files.flatMap(noticesIn));
   const rule = "=".repeat(78);
   return [

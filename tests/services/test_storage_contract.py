@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +31,7 @@ from orchestrator.interview.fold import fold
 from orchestrator.interview.snapshot import Draft, Snapshot, words_of
 from orchestrator.interview.state import State, snapshot_of
 from orchestrator.journal import Appended, Collision
+from orchestrator.keys import StaffKey, new_key
 from orchestrator.session import Request, Session, delete_request, state_of
 from orchestrator.storage.queries import Wanted
 from orchestrator.storage.reports import StoredReport
@@ -438,6 +440,20 @@ async def test_an_idempotency_key_is_kept_with_its_body(store: Store) -> None:
         await store.remember_key("staff", "k1", "another body", T0)
     await store.forget_keys(T0 + 1)
     assert not await store.remember_key("staff", "k1", "another body", T0 + 2)
+
+
+async def test_staff_keys_are_kept_and_revoked_once(store: Store) -> None:
+    key, _ = new_key("ats", ("manage", "read"), T0, "open")
+    assert await store.add_staff_key(key) and not await store.add_staff_key(replace(key, name="other"))
+    assert await store.staff_keys() == [key]
+
+    def revoked(by: str) -> Callable[[StaffKey], StaffKey]:
+        return lambda one: one if one.revoked_at else replace(one, revoked_at=T0 + 1, revoked_by=by)
+
+    ended = await asyncio.gather(*(store.change_staff_key(key.id, revoked(f"key:{n}")) for n in range(5)))
+    assert len({one.revoked_by for one in ended}) == 1 and await store.staff_keys() == [ended[0]]
+    with pytest.raises(NotFound):
+        await store.change_staff_key("0" * 12, revoked("x"))
 
 
 async def test_all_agree_on_one_secret(store: Store, server: MongoServer, database: str) -> None:
