@@ -15,12 +15,13 @@ import contextlib
 import functools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from actors.buckets import Buckets
 from actors.clock import wall_ms
-from orchestrator.errors import NotFound, OrchestratorError
+from orchestrator.errors import NotFound, OrchestratorError, TooManyRequests
 from orchestrator.interview.commands import Caller, Command, NoteConnected, NoteDisconnected
 from orchestrator.interview.state import State
 from orchestrator.session import Reply
@@ -44,6 +45,8 @@ LIVELY_MS = 5_000
 """A connection from which something came so recently was alive when a newer one took its place."""
 OPENED_AT_ONCE, OPENED_A_SECOND = 60.0, 2.0
 """Channels of a session, observers included."""
+MAX_OBSERVERS = 50
+"""Of one session, at one front end."""
 NOTE_SECONDS = 60.0
 """For how long it is tried to have the end of a connection noted."""
 CLOSE_SECONDS = 2.0
@@ -120,12 +123,26 @@ class Channels:
         self._sessions = sessions
         self._here: dict[str, Connection] = {}
         self._admitted = Buckets(OPENED_AT_ONCE, OPENED_A_SECOND)
+        self._watching: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive: asyncio.Task[None] | None = None
 
-    def admit(self, session_id: str) -> None:
-        """Raises TooManyRequests if channels of a session are opened faster than anybody needs."""
+    def admit(self, session_id: str, observes: bool = False) -> None:
+        """Raises TooManyRequests if channels of a session are opened too fast, or too many watch it."""
         self._admitted.take(session_id)
+        if observes and self._watching[session_id] >= MAX_OBSERVERS:
+            raise TooManyRequests(f"{MAX_OBSERVERS} observers watch this session here already.", retry_after=10)
+
+    @contextlib.contextmanager
+    def watching(self, session_id: str, observes: bool) -> Iterator[None]:
+        """While somebody watches a session, if it is an observer."""
+        self._watching[session_id] += observes
+        try:
+            yield
+        finally:
+            self._watching[session_id] -= observes
+            if not self._watching[session_id]:
+                del self._watching[session_id]
 
     def open(self, session_id: str, replaced: Callable[[], None], page: str | None = None) -> Connection:
         """A candidate has connected; what becomes of it is noted in the background."""

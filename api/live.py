@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,8 @@ SEND_SECONDS = 5.0
 """A client that takes in nothing for so long comes back later, and gets then what it has missed."""
 LOOK_AGAIN_SECONDS = 10.0
 RETRY_SECONDS = 0.5
+REVOKED_SECONDS = 5.0
+"""How often it is seen whether staff's key is still good."""
 TIMER_SECONDS = 0.05
 """How long after a timer of the session something should be in the journal."""
 MISSED_AT_ONCE = 200
@@ -77,6 +80,8 @@ class Reader:
     generation: int | None
     observes: bool
     page: str | None = None
+    is_good: Callable[[], Awaitable[bool]] | None = None
+    """Whether staff's key is still good; None: it need not be asked."""
 
 
 class LiveChannel:
@@ -115,8 +120,10 @@ class LiveChannel:
         """Serve it until it ends. `first`: a frame that has come in already."""
         if not self._reader.observes and self._state.status != "completed":
             self._connection = self._channels.open(self._session_id, self._replaced.set, self._reader.page)
-        with self._follower:
-            work = (self._read(first), self._work(), self._follow(), self._until_replaced())
+        with self._follower, self._channels.watching(self._session_id, self._reader.observes):
+            work = [self._read(first), self._work(), self._follow(), self._until_replaced()]
+            if self._reader.is_good is not None:
+                work.append(self._until_revoked(self._reader.is_good))
             tasks = [asyncio.create_task(part) for part in work]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             ended = _why([task for task in tasks if task.done()])
@@ -320,6 +327,11 @@ class LiveChannel:
     async def _until_replaced(self) -> None:
         await self._replaced.wait()
         raise Ended(REPLACED, "a newer connection took over")
+
+    async def _until_revoked(self, is_good: Callable[[], Awaitable[bool]]) -> None:
+        while await is_good():
+            await asyncio.sleep(REVOKED_SECONDS)
+        raise Ended(BAD_TOKEN, "this key is good no more")
 
     # Sending
 

@@ -136,8 +136,8 @@ def code(text: str, language: str | None) -> Markup:
     def shown(piece: str) -> Markup:
         if len(piece) > PIECE:
             return escape(piece)
-        with_end = Markup(highlight(piece, lexer, formatter))
-        return with_end if piece.endswith("\n") else Markup(with_end.removesuffix("\n"))
+        with_end = Markup(highlight(piece, lexer, formatter))  # nosec B704 # Pygments has escaped it
+        return with_end if piece.endswith("\n") else with_end.removesuffix("\n")
 
     return Markup("").join(map(shown, _pieces(text)))
 

@@ -21,7 +21,7 @@ from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
 from actors.clock import wall_ms
-from orchestrator.errors import Forbidden, Unauthorized
+from orchestrator.errors import Forbidden, Retryable, Unauthorized
 from orchestrator.interview.commands import Caller
 from orchestrator.interview.state import State
 from orchestrator.keys import ALL_SCOPES, ENVIRONMENT, Scope, parts_of, same_secret
@@ -78,6 +78,17 @@ async def caller_by(connection: HTTPConnection, credential: str | None) -> Calle
     connection.app.state.rates.count(connection, caller)
     connection.state.caller = caller
     return caller
+
+
+async def still_known(connection: HTTPConnection, credential: str | None) -> bool:
+    """Whether what let a caller in would do so again. True while that cannot be told."""
+    try:
+        await _known_as(connection, credential)
+    except Unauthorized:
+        return False
+    except Retryable:
+        return True
+    return True
 
 
 async def _known_as(connection: HTTPConnection, credential: str | None) -> tuple[Caller, frozenset[Scope]]:

@@ -18,6 +18,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -152,7 +153,7 @@ class Supervisor:
 
     @property
     def url(self) -> str:
-        host = "localhost" if self.host in LOOPBACK or self.host in ("0.0.0.0", "::") else self.host
+        host = "localhost" if self.host in LOOPBACK or self.host in ("0.0.0.0", "::") else self.host  # nosec B104 # to show it
         return f"http://{host}:{self.port}"
 
     def _ask_to_stop(self, signum: int, frame: object) -> None:
@@ -214,7 +215,7 @@ class Supervisor:
             return
         port = free_port()
         dashboard = self.settings.dashboard_port if _is_free(self.settings.dashboard_port) else free_port()
-        temp = Path("/tmp") / f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}"
+        temp = self._ray_folder()
         self.environment.update(
             RAY_ADDRESS=f"127.0.0.1:{port}",
             RAY_AUTH_MODE="token",
@@ -232,6 +233,17 @@ class Supervisor:
         say("ray", f"local, started at 127.0.0.1:{port}")
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         say("dashboard", f"{self.dashboard} (token in {self._ray_token()})")
+
+    def _ray_folder(self) -> Path:
+        """Where Ray keeps sockets and logs: a short path, as sockets need, that nobody else made. Raises Forbidden."""
+        name = f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}"
+        folder = Path("/tmp") / name  # nosec B108 # looked at below
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise Forbidden(f"{folder} was made by somebody else; remove it, or choose another INTERVIEW_DATA_DIR.")
+        folder.chmod(0o700)
+        return folder
 
     def _ray_token(self) -> Path:
         path = self.data_dir / "ray-token"
@@ -405,7 +417,7 @@ def _is_free(port: int) -> bool:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1.5) as response:
+        with urllib.request.urlopen(url, timeout=1.5) as response:  # nosec B310 # our own address
             return response.status == 200
     except OSError:
         return False

@@ -236,7 +236,7 @@ def headers_of(endpoint: Endpoint, message: Message, now: int) -> dict[str, str]
 def pause_ms(failures: int, longest: int = LONGEST_PAUSE_MS) -> int:
     """How long to wait after so many failures in a row (1 or more), with jitter."""
     pause = min(longest, FIRST_PAUSE_MS * 3 ** min(failures - 1, 20))
-    return round(pause * random.uniform(1 - JITTER, 1 + JITTER))
+    return round(pause * random.uniform(1 - JITTER, 1 + JITTER))  # nosec B311 # no secret
 
 
 def new_secret() -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from api.client_frames import AuthFrame, Received
 from api.live import BAD_FRAME, BAD_TOKEN, RECONNECT, UNKNOWN_SESSION, Ended, LiveChannel, Reader
-from api.security import caller_by, is_from_here, is_open, presented, require_participant
+from api.security import caller_by, is_from_here, is_open, presented, require_participant, still_known
 from orchestrator.errors import Forbidden, InvalidInput, NotFound, Retryable, Unauthorized
 
 router = APIRouter()
 
 AUTH_SECONDS = 10.0
-NO_TOKEN_IN_TIME = "no token came in time"
+NO_TOKEN_IN_TIME = "no token came in time"  # nosec B105 # a sentence
 """Clients know it: on a slow network the token may come in time when they try again."""
 OPEN_SECONDS = 0.2
 """While no key is set nobody has to say who they are, but a client that means to does so at once."""
@@ -51,7 +52,7 @@ async def _let_in(socket: WebSocket) -> tuple[LiveChannel, str | None]:
         if role == "candidate" and caller.role != "candidate":
             raise Unauthorized("Give the candidate's token.")
         await require_participant(socket, caller, session_id, "read" if observes else "manage")
-        app.state.channels.admit(session_id)
+        app.state.channels.admit(session_id, observes)
         state = await app.state.client.read(session_id)
     except InvalidInput as error:
         raise Ended(BAD_FRAME, error.detail) from None
@@ -62,7 +63,8 @@ async def _let_in(socket: WebSocket) -> tuple[LiveChannel, str | None]:
     except Retryable as error:
         raise Ended(RECONNECT, error.code) from None
     generation = socket.state.token_generation if caller.role == "candidate" else None
-    reader = Reader(caller, generation, observes, page)
+    is_good = functools.partial(still_known, socket, credential) if caller.role == "staff" else None
+    reader = Reader(caller, generation, observes, page, is_good)
     return LiveChannel(socket, app.state.client, app.state.channels, state, reader, after), first
 
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -34,6 +34,7 @@ from api.live import (
     POLICY,
     RECONNECT,
     REPLACED,
+    REVOKED_SECONDS,
     SEND_SECONDS,
     TAKEN_FOR_LOST,
     UNKNOWN_SESSION,
@@ -44,6 +45,7 @@ from orchestrator.errors import OutcomeUnknown, Unavailable
 from orchestrator.interview import commands as c
 from orchestrator.interview.state import GRACE_MS
 from orchestrator.interview.view import event_views, session_view
+from orchestrator.keys import Scope, StaffKey, new_key
 from orchestrator.policies import policy_of
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
@@ -718,6 +720,47 @@ async def test_observers_send_no_commands() -> None:
         assert (await peer.call("ping"))["type"] == "pong"
         await settled()
         assert len(live.events()) == 1 and peer.is_open
+
+
+def staff_key(live: Live, scope: Scope) -> tuple[StaffKey, str]:
+    key, secret = new_key("some", (scope,), 0, "open")
+    live.client.store.staff[key.id] = key
+    live.app.state.keyring.forget()
+    return key, secret
+
+
+@virtual
+async def test_a_revoked_key_watches_no_longer() -> None:
+    async with living() as live:
+        key, secret = staff_key(live, "read")
+        watching, other = await live.join(token=secret, role="observer"), await live.watch()
+        await settled(3 * REVOKED_SECONDS)
+        assert watching.is_open
+        live.client.store.staff[key.id] = replace(key, revoked_at=1)
+        live.app.state.keyring.forget()
+        assert await watching.ended(2 * REVOKED_SECONDS) == BAD_TOKEN
+        assert other.is_open
+
+
+@virtual
+async def test_a_key_that_only_reads_leads_no_interview() -> None:
+    async with living() as live:
+        peer = await live.peer(token=staff_key(live, "read")[1]).open()
+        assert await peer.ended(5) == BAD_TOKEN and "scope manage" in peer.reason
+        peer = await live.join(token=staff_key(live, "manage")[1])
+        assert (await peer.call("start"))["type"] == "ok"
+
+
+@virtual
+async def test_not_too_many_watch_one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.channels.MAX_OBSERVERS", 2)
+    async with living() as live:
+        first, second = await live.watch(), await live.watch()
+        third = await live.peer(token=KEY, role="observer").open()
+        assert await third.ended(5) == RECONNECT and third.reason == "too_many_requests"
+        first.leave()
+        assert await first.ended(5) is None
+        assert (await live.watch()).is_open and second.is_open
 
 
 # A command that is sent again
