@@ -26,8 +26,6 @@ ANSWER_BYTES = 64 * 2**10
 
 SLOW_SECONDS, SLOWEST_BYTES_A_SECOND = 20.0, 4_096
 """A body may take so long, and longer as long as it comes at least so fast."""
-STUCK_SECONDS = 60.0
-"""How long a client may take nothing of an answer."""
 
 DEFAULT_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -72,8 +70,7 @@ class RequestLimits:
                     *state.get("rate_headers", ()),
                     (b"x-request-id", request_id.encode()),
                 ]
-            async with asyncio.timeout(STUCK_SECONDS):
-                await send(message)
+            await send(message)
 
         receive = _in_time(receive)
 

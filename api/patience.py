@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with an end to patience: the head of a request must come soon, and be of a usual size.
+"""uvicorn's HTTP protocol with an end to patience: the head of a request must come soon, and be of a usual size, and an
+answer must be taken in.
 
 Bodies have their limits in `api/limits.py`, WebSockets in `api/websockets.py`.
 """
@@ -12,11 +13,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_SECONDS = 15.0
 """From the first byte of a request, or from the connection, until its headers are there."""
 HEAD_BYTES = 64 * 2**10
+STUCK_SECONDS = 60.0
+"""How long a client may take in next to nothing of its answer."""
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Drops a connection whose next request does not get its headers together."""
+    """Drops a connection whose next request does not get its headers together, or that takes in nothing."""
 
+    _stuck: asyncio.TimerHandle | None = None
     _too_late: asyncio.TimerHandle | None = None
     _head = 0
 
@@ -39,9 +43,23 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self.loop.call_later(STUCK_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._takes_in()
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._takes_in()
         super().connection_lost(exc)
+
+    def _takes_in(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+        self._stuck = None
 
     def _wait_for_a_head(self) -> None:
         if self._too_late is None:

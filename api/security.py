@@ -94,7 +94,7 @@ async def still_known(connection: HTTPConnection, credential: str | None) -> boo
 async def _known_as(connection: HTTPConnection, credential: str | None) -> tuple[Caller, frozenset[Scope]]:
     api_key = connection.app.state.settings.api_key
     if credential is not None and len(credential) <= LONGEST_CREDENTIAL:
-        if api_key is not None and same_secret(credential, api_key.get_secret_value()):
+        if api_key is not None and _is_the_settings(credential, api_key.get_secret_value()):
             return STAFF_KEY, ALL_SCOPES
         if credential.count(".") == 2:
             return _candidate(connection, credential), frozenset()
@@ -108,6 +108,12 @@ async def _known_as(connection: HTTPConnection, credential: str | None) -> tuple
             raise Unauthorized("Pages of other sites may not call a service that has no key.")
         return OPEN, ALL_SCOPES
     raise Unauthorized("Give a staff key in X-API-Key, or a candidate's token as a Bearer token.")
+
+
+def _is_the_settings(credential: str, api_key: str) -> bool:
+    """Whether this is the key of the settings. A made one, which is there for the commands that call us, opens what it
+    was made for and no more."""
+    return parts_of(api_key) is None and same_secret(credential, api_key)
 
 
 async def is_open(connection: HTTPConnection) -> bool:

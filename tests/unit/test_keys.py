@@ -107,6 +107,15 @@ async def test_the_first_key_closes_an_open_service_and_must_be_able_to_make_oth
         assert gone.status_code == 200
 
 
+async def test_a_made_key_in_the_settings_opens_what_it_was_made_for() -> None:
+    key, secret = new_key("ats", ("read",), wall_ms(), "open")
+    async with api(key=secret) as (http, client):
+        assert (await http.get(f"{BASE}/jobs", headers={"X-API-Key": secret})).status_code == 401
+        client.store.staff[key.id] = key
+        assert (await http.get(f"{BASE}/jobs", headers={"X-API-Key": secret})).status_code == 200
+        assert (await create(http, {"X-API-Key": secret})).status_code == 403
+
+
 async def test_revoking_every_key_opens_nothing_again() -> None:
     async with api() as (http, client):
         bearing(client, "admin", revoked_at=1)
