@@ -102,6 +102,7 @@ class InterviewClient:
         self._proctoring = {"policy": settings.proctoring_policy, "frame_seconds": settings.frame_seconds}
         self._holders: dict[str, tuple[str, Any]] = {}
         self._registry: Any = None
+        self._asked: asyncio.Task[dict[str, bool]] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._recent: dict[str, tuple[int, float]] = {}
 
@@ -300,7 +301,12 @@ class InterviewClient:
         return await self._registry_call("recover", dry_run, timeout=RECOVER_SECONDS)
 
     async def ready(self) -> dict[str, bool]:
-        """Whether MongoDB and Ray answer now."""
+        """Whether MongoDB and Ray answer now. Whoever asks meanwhile gets the same answer: anybody may ask."""
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.create_task(self._parts())
+        return await asyncio.shield(self._asked)
+
+    async def _parts(self) -> dict[str, bool]:
         mongodb = ray = True
         try:
             await self.store.ping()
