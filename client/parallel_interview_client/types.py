@@ -36,24 +36,6 @@ class Accommodations(TypedDict, total=False):
     sensitivity: str | None
 
 
-class Changes(TypedDict, total=False):
-    """What can be changed of a session that has not started, by `update`."""
-
-    name: str
-    email: str
-    phone: str | None
-    job_id: str | None
-    questions: list[str]
-    question_types: list[Kind]
-    max_questions: int
-    text_question_timer: int
-    coding_question_timer: int
-    scheduled_at: str | datetime | None
-    expires_at: str | datetime | None
-    accommodations: Accommodations
-    metadata: dict[str, str]
-
-
 class Details(TypedDict, total=False):
     """What `create` takes beside name and email."""
 
@@ -68,6 +50,13 @@ class Details(TypedDict, total=False):
     expires_at: str | datetime | None
     accommodations: Accommodations
     metadata: dict[str, str]
+
+
+class Changes(Details, total=False):
+    """What `update` changes of a session that has not started."""
+
+    name: str
+    email: str
 
 
 class NewSession(Details):
