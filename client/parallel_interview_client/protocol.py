@@ -26,7 +26,7 @@ from typing import Literal, cast
 from urllib.parse import urlencode
 
 from parallel_interview_client.errors import ApiError, ChannelClosed, ClientError, Ended, Unreachable, error_of
-from parallel_interview_client.types import Frame, Json, Reply
+from parallel_interview_client.types import Frame, Json, Reply, StateFrame
 
 Role = Literal["", "candidate", "observer"]
 CommandType = Literal["start", "answer", "draft", "proctoring_event", "end"]
@@ -181,17 +181,16 @@ class Machine:
     def received(self, text: str | bytes, now: float) -> list[Action]:
         self._heard_at = now
         self._asked_at = None
-        frame = _frame(text)
-        if frame is None or self.phase is Phase.OVER:
+        told = _told(text)
+        if told is None or self.phase is Phase.OVER or told["type"] == "pong":
             return []
-        actions: list[Action] = []
+        if told["type"] in REPLIES and "command_id" in told:
+            return self._replied(told, now)
+        frame = cast(Frame, told)
+        shown: list[Action] = [Show(frame)] if self._is_news(frame) else []
         if frame["type"] == "state" and self.phase is Phase.GREETING:
-            actions += self._open(frame, now)
-        if frame["type"] in REPLIES and "command_id" in frame:
-            return [*actions, *self._replied(frame, now)]
-        if frame["type"] == "pong" or not self._is_news(frame):
-            return actions
-        return [Show(frame), *actions]
+            return [*shown, *self._open(frame, now)]
+        return shown
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed. To be called at `wake_at`, or later."""
@@ -236,12 +235,11 @@ class Machine:
             if lane and lane[0].not_before is not None and now >= lane[0].not_before:
                 yield from self._transmit(lane[0])
 
-    def _replied(self, frame: Frame, now: float) -> list[Action]:
-        lane = next((lane for lane in self._lanes if lane and lane[0].id == frame.get("command_id")), None)
+    def _replied(self, told: Json, now: float) -> list[Action]:
+        lane = next((lane for lane in self._lanes if lane and lane[0].id == told["command_id"]), None)
         if lane is None:
             return []
-        told = cast(Json, frame)
-        if frame["type"] == "error":
+        if told["type"] == "error":
             status, wait = told.get("status"), told.get("retry_after")
             seconds = float(wait) if isinstance(wait, int | float) else None
             error = error_of(status if isinstance(status, int) else 500, told, seconds)
@@ -270,12 +268,12 @@ class Machine:
 
     # --- the parts
 
-    def _open(self, frame: Frame, now: float) -> list[Action]:
+    def _open(self, frame: StateFrame, now: float) -> list[Action]:
         """The first `state` says that we are in: now commands can go, the unanswered ones first."""
         self.phase = Phase.OPEN
         self._since = now
         if self._last_seq is None:
-            self._last_seq = frame.get("as_of")
+            self._last_seq = frame["as_of"]
         return [*self._ping(now), *(one for lane in self._lanes if lane for one in self._transmit(lane[0]))]
 
     def _is_news(self, frame: Frame) -> bool:
@@ -319,12 +317,11 @@ class Machine:
         return asked and now - self._heard_at >= SILENT_SECONDS
 
 
-def _frame(text: str | bytes) -> Frame | None:
+def _told(text: str | bytes) -> Json | None:
     """A frame, if it is one; what a newer server may send beside is not ours to judge."""
     try:
         found: object = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not isinstance(cast(Json, found).get("type"), str):
-        return None
-    return cast(Frame, found)
+    told = cast(Json, found) if isinstance(found, dict) else {}
+    return told if isinstance(told.get("type"), str) else None

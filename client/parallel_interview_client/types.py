@@ -199,11 +199,14 @@ class Watch(TypedDict):
     frame_seconds: float
 
 
-class Proctoring(Watch):
+class Watched(Watch):
     started_at: str | None
     ended_at: str | None
     reference_captured_at: str | None
     hooks_suspended: bool
+
+
+class Proctoring(Watched):
     integrity: NotRequired[Score | None]
     verdict: NotRequired[str | None]
 
@@ -392,7 +395,14 @@ class Seen(TypedDict):
     because: NotRequired[str]
 
 
-class Timeline(Proctoring):
+class Judged(Score):
+    """`confidence`: from 0 to 1, how much of the interview was seen. `points`: by type of event."""
+
+    confidence: float
+    points: dict[str, float]
+
+
+class Timeline(Watched):
     """Everything that was seen, and for staff what a policy makes of it."""
 
     as_of: str
@@ -401,6 +411,8 @@ class Timeline(Proctoring):
     evidence: list[Json]
     coverage: Json
     stills: dict[str, int]
+    integrity: NotRequired[Judged | None]
+    verdict: NotRequired[Json | None]
     notes: NotRequired[list[Json]]
 
 
@@ -520,31 +532,105 @@ class OpenDraft(TypedDict):
     revision: int
 
 
-class Frame(TypedDict, total=False):
-    """A frame of the live channel: what is there beside `type` and `server_time` depends on the type."""
+class Told(TypedDict):
+    """What frames of the live channel have in common. `seq` and `at` where one stands for an event of the journal; with
+    `by` and `event` staff who look on see the event itself."""
 
-    type: Required[str]
     server_time: str
-    seq: int
-    at: str
+    seq: NotRequired[int]
+    at: NotRequired[str]
+    by: NotRequired[str]
+    event: NotRequired[Json]
+
+
+class StateFrame(Told):
+    """The whole session: the first frame, which alone has `draft`, and changes without a frame of their own."""
+
+    type: Literal["state"]
     as_of: int
     session: Session
-    draft: OpenDraft | None
-    question: CurrentQuestion | None
+    network_credit_left_seconds: float
+    draft: NotRequired[OpenDraft | None]
+
+
+class QuestionFrame(Told):
+    """A question was opened. One that is closed again has neither `deadline` nor `remaining_seconds`."""
+
+    type: Literal["question"]
+    question: CurrentQuestion
+
+
+class AnswerFrame(Told):
+    """An answer is durable; `command_id` if this channel has sent it. Expired: the last draft is the answer."""
+
+    type: Literal["answer_saved", "question_expired"]
     question_index: int
     answer: Answer
     current_question_count: int
     max_questions: int
-    seconds: float
-    cause: str
-    source: str | None
-    state: str
-    livekit: Room
-    event: Json
-    end_reason: EndReason
+    command_id: NotRequired[str | None]
+
+
+class ClockFrame(Told):
+    """The clock was changed. `question`: the open one as it is now, None if there is none."""
+
+    type: Literal["clock_credited", "extended", "paused", "resumed"]
+    question: CurrentQuestion | None
+    seconds: NotRequired[float]
+    cause: NotRequired[str]
+    network_credit_left_seconds: NotRequired[float]
+
+
+class ConnectionFrame(Told):
+    """The candidate came, went or was lost, or the clock stopped for it."""
+
+    type: Literal["connection"]
+    source: Literal["channel", "livekit"] | None
+    state: Literal["opened", "closed", "lost", "clock_stopped"]
+    question: CurrentQuestion | None
     network_credit_left_seconds: float
-    by: str
-    command_id: str
+
+
+class RoomFrame(Told):
+    type: Literal["livekit"]
+    livekit: Room
+
+
+class SeenFrame(Told):
+    """Something was seen (`proctoring`), or an event that has no frame of its own, for staff (`journal`)."""
+
+    type: Literal["proctoring", "journal"]
+
+
+class CompletedFrame(Told):
+    type: Literal["completed"]
+    end_reason: EndReason
+    session: Session
+
+
+class ErrorFrame(Told):
+    """A frame of ours was refused that was no command."""
+
+    type: Literal["error"]
+    code: str
+    detail: str
+    status: NotRequired[int]
+    errors: NotRequired[list[dict[str, str]]]
+    retry_after: NotRequired[float]
+
+
+Frame = (
+    StateFrame
+    | QuestionFrame
+    | AnswerFrame
+    | ClockFrame
+    | ConnectionFrame
+    | RoomFrame
+    | SeenFrame
+    | CompletedFrame
+    | ErrorFrame
+)
+"""`type` tells them apart."""
 
 
 class Reply(TypedDict, total=False):

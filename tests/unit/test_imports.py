@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("orchestrator", "actors", "api")
 SOURCES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+CLIENT = ROOT / "client" / "parallel_interview_client"
 DRIVERS = {"motor", "pymongo", "bson"}
 
 
@@ -45,6 +46,17 @@ def test_the_interview_is_pure(path: Path) -> None:
     ours = {name for name in imports_of(path) if name.split(".")[0] in OURS}
     assert all(name.startswith(("orchestrator.interview", "orchestrator.errors")) for name in ours)
     assert not tops(path) & {"asyncio", "time", "random", "socket", "os", "threading", "pydantic"}
+
+
+@pytest.mark.parametrize("path", sorted(CLIENT.rglob("*.py")), ids=lambda p: p.name)
+def test_the_client_needs_nothing_of_ours(path: Path) -> None:
+    """Integrators install it alone: with httpx and websockets, as its pyproject.toml says."""
+    assert tops(path) <= {*sys.stdlib_module_names, "httpx", "websockets", "parallel_interview_client"}
+
+
+@pytest.mark.parametrize("name", ["calls", "protocol", "retry", "types", "errors"])
+def test_the_clients_rules_are_pure(name: str) -> None:
+    assert not tops(CLIENT / f"{name}.py") & {"asyncio", "threading", "time", "socket", "httpx", "websockets"}
 
 
 def test_an_interview_actor_loads_no_driver_and_no_http() -> None:
