@@ -1,9 +1,9 @@
 """Simulated candidates, for `parallel-interview demo`: interviews over HTTP, then a check of what was kept.
 
 Each candidate creates a session, starts it, writes drafts and answers every question; the last answer
-completes the session. A call that meets a 429, a 503 or a broken connection is repeated with the same
-Idempotency-Key, as a good client would. Afterwards every session is read back: an answer that was
-acknowledged must be there, once, with the text that was sent.
+completes the session. The client repeats a call that meets a 429, a 503 or a broken connection under the
+same Idempotency-Key. Afterwards every session is read back: an answer that was acknowledged must be
+there, once, with the text that was sent.
 """
 
 from __future__ import annotations
@@ -13,25 +13,27 @@ import contextlib
 import math
 import random
 import time
-import uuid
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-API = "/api/parallel_interview"
+from parallel_interview_client import AsyncClient, Call, ClientError, Retry, calls
+from parallel_interview_client.types import Kind
+
+T = TypeVar("T")
+
 CALLS = ("create", "start", "draft", "answer", "read back")
 MAX_AT_ONCE = 64
 CALL_SECONDS = 90.0
 """How long one call may be repeated before it counts as an error."""
-MAX_PAUSE_SECONDS = 10.0
-"""No Retry-After is followed for longer than this: the demo is bounded in time."""
 
-QUESTIONS = (
+QUESTIONS: tuple[tuple[str, Kind], ...] = (
     ("Tell us about a system you are proud of.", "text"),
     ("How do you find out why a service became slow?", "text"),
     ("Write a function that merges two sorted lists.", "coding"),
@@ -54,10 +56,6 @@ WORDS = (
 )
 
 
-class CallFailed(Exception):
-    """A call was refused for good, or could not be made within its time."""
-
-
 @dataclass
 class Acknowledged:
     """What the service said yes to, for one session."""
@@ -73,6 +71,7 @@ class Tally:
 
     latencies: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     retries: Counter[str] = field(default_factory=Counter)
+    """Attempts that settled nothing."""
     errors: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
 
@@ -97,7 +96,7 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def compare(kept: Acknowledged, session: dict[str, Any], findings: Findings) -> None:
+def compare(kept: Acknowledged, session: Mapping[str, Any], findings: Findings) -> None:
     """Hold what was acknowledged against the session as the service has it, into `findings`."""
     stored: dict[int, list[str]] = defaultdict(list)
     for answer in session["answers"]:
@@ -111,66 +110,6 @@ def compare(kept: Acknowledged, session: dict[str, Any], findings: Findings) -> 
             findings.doubled.append(where)
     if kept.finished and session["status"] != "completed":
         findings.unfinished.append(kept.session_id)
-
-
-def retry_pause(response: httpx.Response | None, attempt: int, rng: random.Random) -> float:
-    """Seconds to wait before the next attempt: what the service asked for, otherwise doubling with jitter."""
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    try:
-        seconds = float(asked)
-    except ValueError:
-        seconds = 0.2 * 2 ** min(attempt, 5)
-    return min(max(seconds, 0.05), MAX_PAUSE_SECONDS) * rng.uniform(1.0, 1.3)
-
-
-class Caller:
-    """One candidate's calls, repeated where repeating is safe, timed and counted."""
-
-    def __init__(self, http: httpx.AsyncClient, tally: Tally, rng: random.Random, key: str | None) -> None:
-        self._http = http
-        self._tally = tally
-        self._rng = rng
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-
-    def use_token(self, token: str) -> None:
-        """From here on call as the candidate."""
-        self._headers = {"Authorization": f"Bearer {token}"}
-
-    async def call(self, name: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON of a successful answer. Raises CallFailed, already counted."""
-        headers = dict(self._headers)
-        if method == "POST":
-            headers["Idempotency-Key"] = str(uuid.uuid4())  # never seeded: a second run is not a repeat
-        began = time.monotonic()
-        problem = "no answer"
-        attempt = 0
-        while time.monotonic() - began < CALL_SECONDS:
-            if attempt:
-                self._tally.retries[name] += 1
-            response: httpx.Response | None = None
-            try:
-                response = await self._http.request(method, API + path, json=body, headers=headers)
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__} {error}".strip()
-            if response is not None:
-                if response.is_success:
-                    self._tally.latencies[name].append(time.monotonic() - began)
-                    return response.json()
-                problem = _problem(response)
-                if response.status_code not in (429, 503):
-                    break
-            await asyncio.sleep(retry_pause(response, attempt, self._rng))
-            attempt += 1
-        self._tally.error(name, problem)
-        raise CallFailed(problem)
-
-
-def _problem(response: httpx.Response) -> str:
-    try:
-        detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = response.text[:200]
-    return f"{response.status_code} {detail}"
 
 
 def _text(rng: random.Random, kind: str) -> str:
@@ -190,10 +129,9 @@ class Demo:
         at_once: int = MAX_AT_ONCE,
         think_seconds: float = 0.4,
     ) -> None:
-        self._http = http
+        self._staff = AsyncClient(str(http.base_url), api_key, http=http, retry=Retry(CALL_SECONDS))
         self._candidates = candidates
         self._seed = seed
-        self._key = api_key
         self._places = asyncio.Semaphore(max(1, at_once))
         self._think_seconds = think_seconds
         self.tally = Tally()
@@ -206,7 +144,7 @@ class Demo:
 
         async def one(number: int) -> None:
             async with self._places:
-                with contextlib.suppress(CallFailed):  # counted where it happened
+                with contextlib.suppress(ClientError):  # counted where it happened
                     await self._interview(number)
             if progress and task is not None:
                 progress.advance(task)
@@ -222,26 +160,39 @@ class Demo:
     async def _interview(self, number: int) -> None:
         rng = random.Random(f"{self._seed}:{number}")
         questions = rng.sample(QUESTIONS, k=rng.randint(3, len(QUESTIONS)))
-        candidate = Caller(self._http, self.tally, rng, self._key)
-        created = await candidate.call("create", "POST", "/create", _create_body(number, questions))
-        kept = Acknowledged(created["session_id"])
+        create = calls.create(
+            f"Demo Candidate {number + 1}",
+            f"candidate.{number + 1}@example.com",
+            questions=[text for text, _ in questions],
+            question_types=[kind for _, kind in questions],
+            metadata={"source": "demo"},
+        )
+        created = await self._call("create", self._staff, create)
+        session_id = created["session_id"]
+        kept = Acknowledged(session_id)
         self.acknowledged.append(kept)
-        if created.get("candidate_token"):
-            candidate.use_token(created["candidate_token"])
-        path = f"/session/{kept.session_id}"
-        await candidate.call("start", "POST", f"{path}/start")
+        candidate = self._staff.candidate(session_id, created["candidate_token"]).client
+        await self._call("start", candidate, calls.start(session_id))
         for index, (_, kind) in enumerate(questions):
             text = _text(rng, kind)
             await self._think(rng)
-            draft = {"question_index": index, "draft": text[: len(text) // 2], "revision": 1}
-            await candidate.call("draft", "PUT", f"{path}/draft", draft)
+            await self._call("draft", candidate, calls.draft(session_id, index, text[: len(text) // 2], revision=1))
             await self._think(rng)
-            answer = {"question_index": index, "answer": text}
-            if kind == "coding":
-                answer["language"] = "python"
-            await candidate.call("answer", "POST", f"{path}/answer", answer)
+            language = "python" if kind == "coding" else None
+            await self._call("answer", candidate, calls.answer(session_id, index, text, language))
             kept.answers[index] = text
         kept.finished = True
+
+    async def _call(self, name: str, client: AsyncClient, call: Call[T]) -> T:
+        """Make a call, timed and counted. Raises ClientError, already counted."""
+        began = time.monotonic()
+        try:
+            answer = await client.send(call, failed=lambda _: self.tally.retries.update([name]))
+        except ClientError as error:
+            self.tally.error(name, str(error))
+            raise
+        self.tally.latencies[name].append(time.monotonic() - began)
+        return answer.value
 
     async def _think(self, rng: random.Random) -> None:
         await asyncio.sleep(self._think_seconds * rng.uniform(0.25, 1.75))
@@ -253,11 +204,9 @@ class Demo:
 
         async def one(kept: Acknowledged) -> None:
             async with self._places:
-                caller = Caller(self._http, self.tally, random.Random(kept.session_id), self._key)
                 try:
-                    answer = await caller.call("read back", "GET", f"/session/{kept.session_id}")
-                    session = answer["session"]
-                except CallFailed:
+                    session = await self._call("read back", self._staff, calls.session(kept.session_id))
+                except ClientError:
                     session = {"answers": [], "status": "unreadable"}
                 compare(kept, session, findings)
             if progress and task is not None:
@@ -267,16 +216,6 @@ class Demo:
             for kept in self.acknowledged:
                 group.create_task(one(kept))
         return findings
-
-
-def _create_body(number: int, questions: list[tuple[str, str]]) -> dict[str, Any]:
-    return {
-        "name": f"Demo Candidate {number + 1}",
-        "email": f"candidate.{number + 1}@example.com",
-        "questions": [text for text, _ in questions],
-        "question_types": [kind for _, kind in questions],
-        "metadata": {"source": "demo"},
-    }
 
 
 def report(console: Console, demo: Demo, findings: Findings, seconds: float) -> int:
@@ -309,20 +248,12 @@ def report(console: Console, demo: Demo, findings: Findings, seconds: float) -> 
 
 
 async def _places_free(http: httpx.AsyncClient, api_key: str | None) -> int:
-    """How many candidates to have at once. Raises CallFailed with a line a person can act on."""
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    try:
-        response = await http.get(f"{API}/stats", headers=headers)
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise CallFailed(f"No service answers at {http.base_url}: {type(error).__name__}.") from error
-    if not response.is_success:
-        raise CallFailed(f"The service at {http.base_url} answered {_problem(response)}")
-    try:
-        stats = response.json()["stats"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CallFailed(f"What answers at {http.base_url} is not this service.") from error
-    free = int(stats.get("capacity") or 0) - int(stats.get("live_actors") or 0)
-    return max(1, min(MAX_AT_ONCE, free)) if stats.get("capacity") else MAX_AT_ONCE
+    """How many candidates to have at once. Raises ClientError."""
+    client = AsyncClient(str(http.base_url), api_key, http=http, retry=Retry(limit_seconds=0))
+    stats = await client.stats()
+    if not stats["capacity"]:
+        return MAX_AT_ONCE
+    return max(1, min(MAX_AT_ONCE, stats["capacity"] - (stats["live_actors"] or 0)))
 
 
 async def _run(url: str, candidates: int, seed: int | None, api_key: str | None) -> int:
@@ -333,7 +264,7 @@ async def _run(url: str, candidates: int, seed: int | None, api_key: str | None)
     async with httpx.AsyncClient(base_url=url.rstrip("/"), limits=limits, timeout=timeout) as http:
         try:
             at_once = await _places_free(http, api_key)
-        except CallFailed as error:
+        except (ClientError, ValueError) as error:
             console.print(str(error), style="red", markup=False)
             return 2
         console.print(f"{candidates} candidates, at most {at_once} at once, seed {chosen}")

@@ -7,12 +7,16 @@ import contextlib
 import random
 import time
 import uuid
-from typing import Any
+from typing import TypeVar
 
 import httpx
 
-from tests.chaos.caller import Caller, GaveUp, Refused, version_of
+from parallel_interview_client import Answer, ApiError, Call, Conflict, calls
+from parallel_interview_client.types import Session
+from tests.chaos.caller import Caller, GaveUp, is_parked
 from tests.chaos.record import Interview, Record
+
+T = TypeVar("T")
 
 LONG_SECONDS = 120
 """The time for questions that are answered: longer than a command is repeated."""
@@ -54,7 +58,7 @@ class Candidate:
             except GaveUp:
                 if self.interview:
                     self.interview.uncertain = True
-            except Refused as error:
+            except ApiError as error:
                 self._record.error(self.interview, f"refused: {error}")
             self.interview = None
 
@@ -65,7 +69,7 @@ class Candidate:
     async def _interview(self) -> None:
         await self._think()
         interview = await self._create()
-        await self._command(interview, "start", {})
+        await self._command(interview, "start", calls.start(interview.session_id, key=_new_key()))
         interview.started = True
         for index, kind in enumerate(interview.kinds):
             if self._stopping.is_set():
@@ -74,16 +78,17 @@ class Candidate:
 
     async def _create(self) -> Interview:
         kinds = ["short" if self._rng.random() < SHORT_SHARE else "long" for _ in range(self._rng.randint(6, 12))]
-        body = {
-            "name": f"Candidate {self._number}",
-            "email": f"candidate.{self._number}@example.com",
-            "questions": [f"Question {index}?" for index in range(len(kinds))],
-            "question_types": ["coding" if kind == "short" else "text" for kind in kinds],
-            "text_question_timer": LONG_SECONDS,
-            "coding_question_timer": self._rng.randint(5, 8),
-        }
-        response = await self._caller.command("create", "POST", "/create", body, _new_key())
-        interview = Interview(response.json()["session_id"], self._number, kinds)
+        create = calls.create(
+            f"Candidate {self._number}",
+            f"candidate.{self._number}@example.com",
+            key=_new_key(),
+            questions=[f"Question {index}?" for index in range(len(kinds))],
+            question_types=["coding" if kind == "short" else "text" for kind in kinds],
+            text_question_timer=LONG_SECONDS,
+            coding_question_timer=self._rng.randint(5, 8),
+        )
+        made = await self._caller.command("create", create)
+        interview = Interview(made.value["session_id"], self._number, kinds)
         self._record.interviews.append(interview)
         self.interview = interview
         return interview
@@ -102,65 +107,65 @@ class Candidate:
         """Answer; False if the clock of a short question was faster, which may happen when a call was delayed."""
         await self._think()
         text = self._words(interview, index, "answer")
-        body = {"question_index": index, "answer": text}
-        key = _new_key()
+        call = calls.answer(interview.session_id, index, text, key=_new_key())
         interview.sent[index] = text
         interview.sent_at[index] = time.time_ns() // 1_000_000
         try:
-            await self._command(interview, "answer", body, key)
-        except Refused as error:
+            await self._command(interview, "answer", call)
+        except ApiError as error:
             interview.refused[index] = text
-            if error.status == 409 and kind == "short":
+            if isinstance(error, Conflict) and kind == "short":
                 return False
             raise
         interview.acknowledged[index] = text
         interview.completed = index == len(interview.kinds) - 1
         if self._rng.random() < REPEAT_SHARE:
-            await self._repeat(interview, body, key)
+            await self._repeat(interview, index, text, call)
         return True
 
-    async def _repeat(self, interview: Interview, body: dict[str, Any], key: str) -> None:
+    async def _repeat(self, interview: Interview, index: int, text: str, call: Call[Session]) -> None:
         """Send an acknowledged answer again: it must be recognised, and be there once."""
         try:
-            response = await self._command(interview, "answer", body, key, "repeat")
-        except Refused as error:
-            self._record.error(interview, f"a repeat of question {body['question_index']} was refused: {error}")
+            answer = await self._command(interview, "repeat", call)
+        except ApiError as error:
+            self._record.error(interview, f"a repeat of question {index} was refused: {error}")
             return
-        kept = [a for a in response.json()["session"]["answers"] if a["question_index"] == body["question_index"]]
-        if response.headers.get("Idempotency-Replayed") != "true":
-            self._record.error(interview, f"a repeat of question {body['question_index']} was not recognised")
-        if [a["answer"] for a in kept] != [body["answer"]]:
-            self._record.error(interview, f"after a repeat, question {body['question_index']} has {kept}")
+        kept = [a for a in answer.value["answers"] if a["question_index"] == index]
+        if not answer.replayed:
+            self._record.error(interview, f"a repeat of question {index} was not recognised")
+        if [a["answer"] for a in kept] != [text]:
+            self._record.error(interview, f"after a repeat, question {index} has {kept}")
 
     async def _draft(self, interview: Interview, index: int, kind: str) -> None:
         texts = interview.drafts.setdefault(index, [])
         text = self._words(interview, index, "draft")
         texts.append(text)
-        body = {"question_index": index, "draft": text, "revision": len(texts)}
-        path = f"/session/{interview.session_id}/draft"
         try:
-            response = await self._revived(interview, "draft", "PUT", path, body, None)
-        except Refused as error:
-            if error.status != 409 or kind != "short":
+            answer = await self._command(
+                interview, "draft", calls.draft(interview.session_id, index, text, revision=len(texts))
+            )
+        except Conflict:
+            if kind != "short":
                 raise
             return
-        if response.json()["saved"]:
+        if answer.value["saved"]:
             interview.drafts_acknowledged[index] = len(texts)
         else:
-            self._record.error(interview, f"draft {len(texts)} of question {index} was not saved: {response.text}")
+            self._record.error(interview, f"draft {len(texts)} of question {index} was not saved: {answer.value}")
 
     async def _staff(self, interview: Interview) -> None:
         """More time, or a pause."""
-        reason = f"{interview.session_id} {_new_key()}"
+        session_id = interview.session_id
+        reason = f"{session_id} {_new_key()}"
         if self._rng.random() < 0.5:
-            body = {"seconds": float(self._rng.randint(2, 10)), "reason": reason}
-            await self._command(interview, "extend", body)
+            seconds = float(self._rng.randint(2, 10))
+            await self._command(interview, "extend", calls.extend(session_id, seconds, reason, key=_new_key()))
             interview.extended.append(reason)
             return
-        await self._command(interview, "pause", {"reason": reason})
+        await self._command(interview, "pause", calls.pause(session_id, reason, key=_new_key()))
         interview.paused.append(reason)
         await asyncio.sleep(self._rng.uniform(0.5, 3.0))
-        await self._command(interview, "resume", {})
+        await self._command(interview, "resume", calls.resume(session_id, key=_new_key()))
         interview.resumed += 1
 
     async def _until_closed(self, interview: Interview, index: int) -> None:
@@ -178,45 +183,37 @@ class Candidate:
             self._record.error(interview, f"question {index} was not closed within {WAIT_SECONDS:.0f} s")
             raise GaveUp("wait")
 
-    async def _look(self, interview: Interview) -> dict[str, Any] | None:
+    async def _look(self, interview: Interview) -> Session | None:
         """The session, if it can be read now; a version that was acknowledged must be in it."""
         known = interview.version
-        response = await self._caller.once("GET", f"/session/{interview.session_id}")
-        if response is None or not response.is_success:
+        answer = await self._caller.once(calls.session(interview.session_id))
+        if answer is None:
             return None
-        version = version_of(response)
+        version = answer.version or 0
         if version < known:
             self._record.error(interview, f"version {version} was read after {known} had been acknowledged")
         interview.version = max(known, version)
-        return response.json()["session"]
+        return answer.value
 
     async def _leave(self, interview: Interview) -> None:
         if self._rng.random() < 0.5:
-            await self._command(interview, "end", {"reason": "the load stops"})
+            call = calls.end(interview.session_id, "the load stops", key=_new_key())
+            await self._command(interview, "end", call)
             interview.ended = interview.completed = True
 
-    async def _command(
-        self, interview: Interview, what: str, body: dict[str, Any], key: str | None = None, name: str | None = None
-    ) -> httpx.Response:
-        path = f"/session/{interview.session_id}/{what}"
-        return await self._revived(interview, name or what, "POST", path, body, key or _new_key())
-
-    async def _revived(
-        self, interview: Interview, name: str, method: str, path: str, body: dict[str, Any], key: str | None
-    ) -> httpx.Response:
+    async def _command(self, interview: Interview, name: str, call: Call[T]) -> Answer[T]:
         """Make a command; if the session is parked, have staff start it again first."""
         try:
-            return await self._caller.command(name, method, path, body, key, interview)
-        except Refused as error:
-            if not error.is_parked:
+            return await self._caller.command(name, call, interview)
+        except ApiError as error:
+            if not is_parked(error):
                 raise
         await self._revive(interview)
-        return await self._caller.command(name, method, path, body, key, interview)
+        return await self._caller.command(name, call, interview)
 
     async def _revive(self, interview: Interview) -> None:
         self._record.counts["parked"] += 1
-        path = f"/session/{interview.session_id}/start"
-        await self._caller.command("start", "POST", path, {}, _new_key(), interview)
+        await self._caller.command("start", calls.start(interview.session_id, key=_new_key()), interview)
 
     async def _think(self, share: float = 1.0) -> None:
         with contextlib.suppress(TimeoutError):

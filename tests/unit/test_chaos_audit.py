@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from parallel_interview_client import Conflict, calls
 from tests.chaos import journal, steps
 from tests.chaos.audit import audit
-from tests.chaos.caller import Caller, Refused
+from tests.chaos.caller import Caller, is_parked
 from tests.chaos.checks import Findings, Stored, check
 from tests.chaos.load import Load
 from tests.chaos.record import Call, Interview, Record
@@ -378,11 +379,11 @@ async def test_a_command_is_repeated_with_its_key_until_it_is_acknowledged() -> 
             raise httpx.ConnectError("away")
         if len(keys) == 2:
             return httpx.Response(503, headers={"Retry-After": "0"}, json={})
-        return httpx.Response(200, headers={"ETag": '"4"'}, json={})
+        return httpx.Response(200, headers={"ETag": '"4"'}, json={"session": {}})
 
     record, told = Record(), Made().told
     async with httpx.AsyncClient(transport=httpx.MockTransport(service), base_url="http://service") as http:
-        await _caller(http, record).command("answer", "POST", "/session/s1/answer", {}, "k", told)
+        await _caller(http, record).command("answer", calls.answer("s1", 0, "x", key="k"), told)
     assert keys == ["k", "k", "k"] and told.version == 4
     [call] = record.calls
     assert call.acknowledged and [status for status, _ in call.failures] == [0, 503]
@@ -392,9 +393,9 @@ async def test_a_parked_session_is_recognised() -> None:
     problem = {"current_status": "in_progress", "allowed_actions": ["start", "end"]}
     transport = httpx.MockTransport(lambda _: httpx.Response(409, json=problem))
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
-        with pytest.raises(Refused) as refused:
-            await _caller(http, Record()).command("answer", "POST", "/session/s1/answer", {}, "k")
-    assert refused.value.is_parked
+        with pytest.raises(Conflict) as refused:
+            await _caller(http, Record()).command("answer", calls.answer("s1", 0, "x", key="k"))
+    assert is_parked(refused.value)
 
 
 def _caller(http: httpx.AsyncClient, record: Record) -> Caller:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections import defaultdict
 from typing import Any
 
 import httpx
 import pytest
 
-from orchestrator.demo import Acknowledged, Demo, Findings, compare, percentile, retry_pause
+from orchestrator.demo import Acknowledged, Demo, Findings, compare, percentile
 
 
 class FakeService:
@@ -108,10 +107,3 @@ def test_doubled_and_changed_answers_are_told_apart() -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (1.0, 100)])
 def test_percentile_is_nearest_rank(share: float, expected: float) -> None:
     assert percentile([float(n) for n in range(100, 0, -1)], share) == expected
-
-
-def test_retry_after_is_honoured_and_bounded() -> None:
-    rng = random.Random(1)
-    assert 2.0 <= retry_pause(httpx.Response(503, headers={"Retry-After": "2"}), 0, rng) <= 2.6
-    assert retry_pause(httpx.Response(503, headers={"Retry-After": "9999"}), 0, rng) <= 13.0
-    assert retry_pause(None, 0, rng) < 1
