@@ -15,6 +15,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from api.bodies import check_json
 from orchestrator.errors import InvalidInput, NotAnImage, TooLarge
 from orchestrator.media import MAX_BYTES
 
@@ -57,10 +58,8 @@ async def upload(request: Request, known: tuple[str, ...]) -> Upload:
 
 
 def _json(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidInput("The body is not valid JSON.") from None
+    check_json(body)
+    found = json.loads(body)
     if not isinstance(found, dict):
         raise InvalidInput("The body must be a JSON object.")
     return found

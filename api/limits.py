@@ -11,9 +11,13 @@ from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.errors import TooLarge
+from api.bodies import check_json
+from api.errors import on_orchestrator_error
+from api.security import authenticated
+from orchestrator.errors import OrchestratorError, TooLarge
 
 CREATE_BYTES = 4 * 2**20
 BULK_BYTES = 8 * 2**20
@@ -24,8 +28,14 @@ DRAIN_BYTES = 16 * 2**20
 ANSWER_BYTES = 64 * 2**10
 """Of UTF-8 text; checked again in the schema, since JSON escapes make the body longer than the text."""
 
+LARGE_BYTES = 64 * 2**10
+"""A larger body is looked into only when the caller is known."""
+
 SLOW_SECONDS, SLOWEST_BYTES_A_SECOND = 20.0, 4_096
 """A body may take so long, and longer as long as it comes at least so fast."""
+
+SIGNED = "/livekit/webhook"
+"""What comes there is taken as it is: its signature is over the bytes."""
 
 DEFAULT_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -76,11 +86,12 @@ class RequestLimits:
 
         limit = _limit(scope["path"])
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > limit:
+        if not length.isdigit() or len(length) > 20 or int(length) > limit:
             await _drain(receive)
             await _refuse(send_with_id, 413, "too_large", _DETAIL.format(limit), request_id)
             return
-        if scope["method"] in ("GET", "HEAD") or b"transfer-encoding" not in headers:
+        has_body = int(length) > 0 or b"transfer-encoding" in headers
+        if scope["method"] in ("GET", "HEAD") or not has_body:
             await self._app(scope, receive, send_with_id)
             return
         if _is_picture(scope["path"]):  # its route reads it itself, once the caller is known
@@ -103,7 +114,29 @@ class RequestLimits:
                     await _drain(receive)
                 await _refuse(send_with_id, 413, "too_large", _DETAIL.format(limit), request_id)
                 return
+        try:
+            await _check(scope, headers.get(b"content-type", b""), bytes(body))
+        except OrchestratorError as error:
+            answer = await on_orchestrator_error(Request(scope), error)
+            await answer(scope, receive, send_with_id)
+            return
         await self._app(scope, _replay(bytes(body), receive), send_with_id)
+
+
+async def _check(scope: Scope, content_type: bytes, body: bytes) -> None:
+    """Look into JSON before it is parsed in earnest. What is wrong with it is told only to those who may call.
+
+    Raises InvalidInput, and what `authenticated` does.
+    """
+    if b"json" not in content_type.lower() or scope["path"].endswith(SIGNED):
+        return
+    if len(body) > LARGE_BYTES:
+        await authenticated(Request(scope))
+    try:
+        check_json(body)
+    except OrchestratorError:
+        await authenticated(Request(scope))
+        raise
 
 
 def _is_picture(path: str) -> bool:

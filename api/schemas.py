@@ -36,6 +36,8 @@ from orchestrator.interview.entry import canonical_json
 from orchestrator.interview.sightings import MOMENTARY, Sighting, check_kind
 from orchestrator.keys import Scope
 
+MOST_NAMES = 64
+"""In one object."""
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d", re.ASCII)
 
 
@@ -84,6 +86,13 @@ def _answer_size(text: str) -> str:
     return text
 
 
+def _few(value: object) -> object:
+    """Before each of them is looked at: to say what is wrong with very many takes very long."""
+    if isinstance(value, dict) and len(value) > MOST_NAMES:
+        raise ValueError(f"it has {len(value)} members, and {MOST_NAMES} are more than any object here takes")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_storable)]
 Name = Annotated[Text, StringConstraints(min_length=1, max_length=200), AfterValidator(_not_blank)]
 Email = Annotated[Text, StringConstraints(min_length=3, max_length=320), AfterValidator(_email)]
@@ -100,10 +109,16 @@ Index = Annotated[int, Field(ge=0, le=10_000)]
 DetailText = Annotated[Text, StringConstraints(max_length=500)]
 DetailValue = DetailText | int | float | bool | None
 DETAIL_CHARACTERS = 2_000
+Few = BeforeValidator(_few)
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_members(cls, value: object) -> object:
+        return _few(value)
 
 
 class AccommodationsBody(Body):
@@ -125,7 +140,9 @@ class SessionBody(Body):
     scheduled_at: Moment | None = None
     expires_at: Moment | None = None
     accommodations: AccommodationsBody = AccommodationsBody()
-    metadata: Annotated[dict[Label, Annotated[Text, StringConstraints(max_length=2_000)]], Field(max_length=16)] = {}
+    metadata: Annotated[
+        dict[Label, Annotated[Text, StringConstraints(max_length=2_000)]], Field(max_length=16), Few
+    ] = {}
 
     @model_validator(mode="after")
     def _types_match_questions(self) -> SessionBody:
@@ -239,7 +256,7 @@ class SightingBody(Body):
     at: Moment | None = None
     phase: Literal["began", "ended"] | None = None
     duration_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
-    detail: Annotated[dict[Label, DetailValue], Field(max_length=16)] | DetailText | None = None
+    detail: Annotated[dict[Label, DetailValue], Field(max_length=16), Few] | DetailText | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> SightingBody:

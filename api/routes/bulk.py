@@ -34,6 +34,7 @@ async def create_many(
 
     async def one(index: int, item: dict[str, Any]) -> dict[str, Any]:
         async with slots:
+            await asyncio.sleep(0)  # others have their turn, however much is wrong with these
             return {"index": index, **await _one(index, item)}
 
     async def _one(index: int, item: dict[str, Any]) -> dict[str, Any]:
