@@ -15,24 +15,43 @@ HEAD_SECONDS = 15.0
 HEAD_BYTES = 64 * 2**10
 STUCK_SECONDS = 60.0
 """How long a client may take in next to nothing of its answer."""
+LEFTOVER_SECONDS = 30.0
+"""For what is still to come of a body once the request is answered."""
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Drops a connection whose next request does not get its headers together, or that takes in nothing."""
+    """Drops a connection whose next request does not get its headers together, whose last one does not end, or that
+    takes in nothing."""
 
     _stuck: asyncio.TimerHandle | None = None
     _too_late: asyncio.TimerHandle | None = None
     _head = 0
+    _unended: asyncio.TimerHandle | None = None
+    _under_way = False
+    """Whether a request has begun and not all of it is there."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait_for_a_head()
 
     def on_message_begin(self) -> None:
+        self._under_way = True
         super().on_message_begin()
         self._wait_for_a_head()
 
+    def on_message_complete(self) -> None:
+        self._under_way = False
+        self._stop_waiting_for_the_end()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._under_way and self._too_late is None and self._unended is None:
+            self._unended = self.loop.call_later(LEFTOVER_SECONDS, self._drop)
+
     def data_received(self, data: bytes) -> None:
+        if not self._under_way:  # line ends between two requests begin none, and would keep the connection for ever
+            self._wait_for_a_head()
         if self._too_late is not None:
             self._head += len(data)
         super().data_received(data)
@@ -54,6 +73,7 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         self._takes_in()
+        self._stop_waiting_for_the_end()
         super().connection_lost(exc)
 
     def _takes_in(self) -> None:
@@ -70,6 +90,12 @@ class PatientProtocol(HttpToolsProtocol):
             self._too_late.cancel()
         self._too_late, self._head = None, 0
 
+    def _stop_waiting_for_the_end(self) -> None:
+        if self._unended is not None:
+            self._unended.cancel()
+        self._unended = None
+
     def _drop(self) -> None:
         self._stop_waiting()
+        self._stop_waiting_for_the_end()
         self.transport.abort()

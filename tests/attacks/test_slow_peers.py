@@ -1,0 +1,163 @@
+"""Connections that say little, slowly, or for ever; and requests that two readers would take for different ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+
+import httpx
+import pytest
+
+from tests.attacks.world import STAFF
+from tests.unit.api_world import BASE
+
+pytestmark = pytest.mark.services
+
+DROPPED_SECONDS = 5.0
+"""The front end here waits one second where others wait 15 to 30."""
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+KEYED = f"X-API-Key: {STAFF['X-API-Key']}\r\n".encode()
+
+
+class Peer:
+    """A bare connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def at(cls, url: str) -> Peer:
+        return cls(*await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1])))
+
+    async def send(self, data: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            self._writer.write(data)
+            await self._writer.drain()
+
+    async def answer(self, seconds: float = 5.0) -> bytes:
+        """What comes first; b"" if the connection is closed instead."""
+        try:
+            return await asyncio.wait_for(self._reader.read(65_536), seconds)
+        except ConnectionError:
+            return b""
+
+    async def dropped(self, say: bytes = b"", every: float = 0.2) -> bool:
+        """Whether it is closed soon, whatever it says every now and then."""
+        give_up = time.monotonic() + DROPPED_SECONDS
+        while time.monotonic() < give_up:
+            with contextlib.suppress(TimeoutError):
+                if await self.answer(every) == b"":
+                    return True
+            await self.send(say)
+        return False
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+SLOW_HEADS = {
+    "nothing": (b"", b""),
+    "a letter at a time": (b"GET / HTTP/1.1\r\nX-A: ", b"a"),
+    "a header at a time": (b"GET / HTTP/1.1\r\n", b"X-A: a\r\n"),
+    "no method": (b"", b"\r\n"),
+    "nothing after an answer, but line ends": (GET, b"\r\n"),
+    "half a request after an answer": (GET + b"GET /", b"x"),
+    "the rest of a body that was refused": (
+        b"POST /capture_reference_face HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9999\r\n\r\n",
+        b"a",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SLOW_HEADS)
+async def test_a_connection_on_which_no_request_comes_is_dropped(impatient: str, how: str) -> None:
+    first, then = SLOW_HEADS[how]
+    peer = await Peer.at(impatient)
+    await peer.send(first)
+    if first.startswith((b"GET /healthz", b"POST")):
+        assert (await peer.answer()).startswith(b"HTTP/1.1 ")
+    assert await peer.dropped(then)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 9999", "Transfer-Encoding: chunked"])
+async def test_a_body_that_trickles_is_given_up(impatient: str, framing: str) -> None:
+    peer = await Peer.at(impatient)
+    head = f"POST {BASE}/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n".encode()
+    await peer.send(head + KEYED)
+    piece, answer = (b"a" if framing.startswith("Content") else b"1\r\na\r\n"), b""
+    give_up = time.monotonic() + DROPPED_SECONDS
+    while time.monotonic() < give_up and not answer:
+        await peer.send(piece)
+        with contextlib.suppress(TimeoutError):
+            answer = await peer.answer(0.2)
+    assert answer.startswith((b"HTTP/1.1 408", b"HTTP/1.1 400")), answer
+    peer.close()
+
+
+@pytest.mark.parametrize("head", [b"GET /" + b"a" * 200_000, b"GET / HTTP/1.1\r\n" + b"X-A: b\r\n" * 30_000])
+async def test_a_head_beyond_all_measure_is_dropped(url: str, head: bytes) -> None:
+    peer = await Peer.at(url)
+    await peer.send(head)
+    assert await peer.dropped(b"X-A: b\r\n")
+
+
+async def test_many_idle_connections_keep_nobody_out(impatient: str) -> None:
+    peers = await asyncio.gather(*(Peer.at(impatient) for _ in range(400)))
+    async with httpx.AsyncClient(base_url=impatient) as http:
+        began = time.monotonic()
+        assert (await http.get("/healthz")).status_code == 200 and time.monotonic() - began < 1
+        assert all(await asyncio.gather(*(peer.dropped() for peer in peers))), "and they are all let go"
+
+
+async def test_a_client_that_takes_no_answer_is_let_go(url: str) -> None:
+    """It asks for more and more, and reads nothing: what is written for it is bounded, and others are answered."""
+    peer = await Peer.at(url)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(peer.send((b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n") * 200_000), 2)
+    async with httpx.AsyncClient(base_url=url) as http:
+        assert (await http.get("/healthz")).status_code == 200
+    peer.close()
+
+
+TWO_READINGS = {
+    "length and chunks": b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GET,
+    "chunks and length": b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + GET,
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+    "a length with a sign": b"Content-Length: +5\r\n\r\nabcde",
+    "a length in hexadecimal": b"Content-Length: 0x5\r\n\r\nabcde",
+    "a length beyond numbers": b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\nabcde",
+    "a length with a space": b"Content-Length : 5\r\n\r\nabcde",
+    "an unknown coding": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "a folded header": b"X-A: a\r\n b\r\n\r\n",
+    "a bare CR": b"X-A: a\rSet-Cookie: b\r\n\r\n",
+    "NUL in a header": b"X-A: a\0b\r\n\r\n",
+    "bad chunks": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+    "a negative chunk": b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("how", TWO_READINGS)
+async def test_a_request_that_can_be_read_in_two_ways_is_refused(url: str, how: str) -> None:
+    peer = await Peer.at(url)
+    await peer.send(f"POST {BASE}/create HTTP/1.1\r\nHost: x\r\n".encode() + KEYED + TWO_READINGS[how])
+    answer = await peer.answer()
+    assert re.match(rb"HTTP/1\.1 4\d\d ", answer) and answer.count(b"HTTP/1.1") == 1, "nothing of it is a second one"
+    assert await peer.dropped()
+
+
+async def test_a_body_says_nothing_to_whoever_is_next_on_the_connection(url: str) -> None:
+    peer = await Peer.at(url)
+    body = b'{"a":"GET /sessions HTTP/1.1"}'
+    head = f"POST {BASE}/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+    await peer.send(head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body + GET)
+    answers = b""
+    while answers.count(b"HTTP/1.1 ") < 2:
+        more = await peer.answer()
+        assert more, answers
+        answers += more
+    first, second = answers.split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"401") and second.startswith(b"200") and json.loads(second.split(b"\r\n\r\n")[1])
+    peer.close()
