@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -106,6 +107,11 @@ async def _known_as(connection: HTTPConnection, credential: str | None) -> tuple
     if await is_open(connection):
         if not is_from_here(connection):
             raise Unauthorized("Pages of other sites may not call a service that has no key.")
+        if not is_for_us(connection):
+            raise Unauthorized(
+                "Without a key the service answers only to its address, to names without a dot, and to the name in "
+                "INTERVIEW_PUBLIC_URL."
+            )
         return OPEN, ALL_SCOPES
     raise Unauthorized("Give a staff key in X-API-Key, or a candidate's token as a Bearer token.")
 
@@ -138,6 +144,25 @@ def is_from_here(connection: HTTPConnection) -> bool:
         return netloc != "" and netloc in (connection.headers.get("host"), urlsplit(settings.public_url).netloc)
     except ValueError:
         return False
+
+
+def is_for_us(connection: HTTPConnection) -> bool:
+    """A name that somebody else has in the DNS may have been pointed at us, so that their page in a browser here counts
+    as one of ours. Addresses, and names without a dot, are not theirs to point anywhere."""
+    try:
+        host = urlsplit(f"//{connection.headers.get('host', '')}").hostname or ""
+        ours = urlsplit(connection.app.state.settings.public_url).hostname
+    except ValueError:
+        return False
+    return "." not in host or host == ours or host.endswith(".localhost") or _is_address(host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def scoped(*scopes: Scope, candidate: bool = False) -> Check:
