@@ -5,6 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127, 0x85)} | {
+    ord("\n"): "\\n",
+    ord("\r"): "\\r",
+    ord("\t"): "\\t",
+    0x2028: "\\u2028",
+    0x2029: "\\u2029",
+}
+"""So that no value can begin a line of its own, or tell a terminal what to do."""
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 
@@ -16,7 +24,7 @@ class FieldsFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields = [f"{name}={value}" for name, value in record.__dict__.items() if name not in _STANDARD]
-        return " ".join([super().formatMessage(record), *fields])
+        return " ".join([super().formatMessage(record), *fields]).translate(_CONTROLS)
 
 
 def configure() -> None:
