@@ -14,8 +14,8 @@ from typing import Any
 from orchestrator.errors import InvalidInput
 
 MAX_BYTES = 16 * 2**20
-FORMULAS = ("=", "@", "+", "-", "\t", "\r", "\n")
-"""What spreadsheets take for the beginning of a formula."""
+FORMULAS = ("=", "@", "+", "-", "\t", "\r", "\n", "\uff1d", "\uff20", "\uff0b", "\uff0d")
+"""What spreadsheets take for the beginning of a formula; the last four, as wide as CJK characters, in some places."""
 
 
 def read_text(path: Path) -> str:
