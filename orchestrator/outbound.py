@@ -85,7 +85,7 @@ def _what_is_wrong(url: str, parts: SplitResult, host: str | None, port: int | N
         return None
     if parts.scheme != "https":
         return "The URL must begin with https://, since messages go over the internet."
-    address = _literal(host)
+    address = _literal(host.rstrip("."))
     name = host.rstrip(".").lower()
     if address is None and (name == "localhost" or name.endswith(LOCAL_NAMES)):
         return f"{name[:100]} is a name of this machine or network; only public addresses are called."
