@@ -1,4 +1,6 @@
-"""A front end in a process of its own, as `serve` runs one, over sessions in memory: `python -m tests.attacks.front_end FD`.
+"""A front end in a process of its own, as `serve` runs one, over sessions in memory.
+
+`python -m tests.attacks.front_end FD`, on a socket that listens.
 
 Ray and a database would say nothing more about what happens to bytes that come over a socket, and take longer to start.
 """

@@ -1,4 +1,4 @@
-"""Candidates' tokens: forged, changed, of another time, use, key or service; and keys of staff that are nearly right."""
+"""Candidates' tokens: forged, changed, of another time, use, key or service; and staff keys that are nearly right."""
 
 from __future__ import annotations
 

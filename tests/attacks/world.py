@@ -144,8 +144,8 @@ class Closed:
 
 
 @asynccontextmanager
-async def closed(**settings: Any) -> AsyncIterator[Closed]:
-    async with serving(key=KEY, **settings) as (_, http, client):
+async def closed(client: MemoryClient | None = None, **settings: Any) -> AsyncIterator[Closed]:
+    async with serving(client, KEY, **settings) as (_, http, client):
         mine = await make(http, **STAFF)
         other = {**BODY, "name": "Grace", "email": "grace@example.com", "questions": ["THEIRS 0", "THEIRS 1"]}
         answer = await http.post(f"{BASE}/create", json=other, headers=STAFF)
