@@ -158,7 +158,7 @@ class Demo:
             self.tally.error("answer", f"the interviews were not over after {limit:.0f} s")
 
     async def _interview(self, number: int) -> None:
-        rng = random.Random(f"{self._seed}:{number}")
+        rng = random.Random(f"{self._seed}:{number}")  # nosec B311 # a run that can be repeated
         questions = rng.sample(QUESTIONS, k=rng.randint(3, len(QUESTIONS)))
         create = calls.create(
             f"Demo Candidate {number + 1}",

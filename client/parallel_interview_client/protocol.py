@@ -35,7 +35,7 @@ FINAL = {one.value: one for one in Ended if one.value > 0}
 LOST_CODE = 4408
 """Says, should it still arrive, that this connection was taken for lost, and not left."""
 OUR_FAULT = 1008
-NO_TOKEN_IN_TIME = "no token came in time"
+NO_TOKEN_IN_TIME = "no token came in time"  # nosec B105 # a sentence
 """The reason of a 4401 on a slow network: the token may arrive the next time."""
 REPLIES = ("ok", "draft_saved", "error")
 
