@@ -1,4 +1,4 @@
-// The shapes that the channel and the REST calls send. docs/live_channel.md and docs/api.md are the source of truth.
+// The shapes that the channel and the REST calls send. docs/live_channel.md and docs/PARALLEL_INTERVIEW_API.md are the source of truth.
 
 export interface Question {
   index: number;
