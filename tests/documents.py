@@ -99,7 +99,7 @@ def comparable(text: str) -> str:
     """Without what changes from run to run, and without the layout of JSON."""
     for pattern, name in CHANGING:
         text = re.sub(pattern, name, text)
-    return re.sub(r'(?<=[:,]) (?=["\[{\d-]|null|true|false)', "", re.sub(r"\s*\n\s*", "", text))
+    return re.sub(r'(?<=[:,]) (?=["\[{\d-]|null|true|false|…)', "", re.sub(r"\s*\n\s*", "", text))
 
 
 def difference(shown: str, got: str) -> str | None:

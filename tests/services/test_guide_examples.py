@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.node_tools import node_modules
 from tests.servers import ROOT, cannot_run, serving
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -28,7 +29,6 @@ GUIDE = ROOT / "tests" / "fixtures" / "guide"
 PORT = 8005
 URL = f"http://localhost:{PORT}"
 API = f"{URL}/api/parallel_interview"
-NODE_DIR = Path.home() / ".cache" / "parallel-interview" / "node"
 EXAMPLE_SECONDS = 60.0
 
 
@@ -58,21 +58,8 @@ def example_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 @pytest.fixture(scope="module")
 def axios_modules() -> Path:
-    """A node_modules folder with axios, installed once into the user's cache."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
-        pytest.skip("npm and node are not installed, and the guide's JavaScript example needs them")
-    modules = NODE_DIR / "node_modules"
-    if not (modules / "axios" / "package.json").exists():
-        NODE_DIR.mkdir(parents=True, exist_ok=True)
-        install = [npm, "install", "--prefix", str(NODE_DIR), "--no-audit", "--no-fund", "axios@1"]
-        try:
-            done = subprocess.run(install, check=False, capture_output=True, text=True, timeout=120)
-        except subprocess.TimeoutExpired:
-            cannot_run("npm could not install axios within 120 s")
-        if done.returncode:
-            cannot_run(f"npm could not install axios: {done.stderr[-500:]}")
-    return modules
+    """A node_modules folder with axios."""
+    return node_modules("axios@1")
 
 
 def _run(command: list[str], env: dict[str, str]) -> str:

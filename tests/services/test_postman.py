@@ -1,0 +1,58 @@
+"""The Postman collection runs from top to bottom, twice, without a key and with one, by Postman's own newman."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs import make_postman
+from tests.node_tools import node_modules
+from tests.servers import Serve, serving
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(420)]
+
+RUN_SECONDS = 120
+KEY = "k" * 32
+
+
+@pytest.fixture(scope="module")
+def newman() -> Path:
+    return node_modules("newman@6") / ".bin" / "newman"
+
+
+def run(newman: Path, service: Serve, folder: Path, key: str = "") -> dict[str, Any]:
+    """One run of the collection: what newman reports of it."""
+    report = folder / "newman.json"
+    command = [str(newman), "run", str(make_postman.FILE), "--reporters", "json", "--reporter-json-export", str(report)]
+    given = ["--env-var", f"base_url={service.url}", "--env-var", f"api_key={key}", "--timeout-request", "30000"]
+    done = subprocess.run([*command, *given], capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    assert report.exists(), done.stdout + done.stderr
+    told: dict[str, Any] = json.loads(report.read_text())["run"]
+    assert not told["failures"], [_failure(one) for one in told["failures"]]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return told
+
+
+def _failure(one: dict[str, Any]) -> str:
+    return f"{one['source'].get('name')}: {one['error'].get('test', '')} {one['error']['message']}"
+
+
+def asserted(told: dict[str, Any]) -> int:
+    return told["stats"]["assertions"]["total"]
+
+
+def test_without_a_key_and_with_one_and_again(newman: Path, tmp_path: Path) -> None:
+    requests = sum(len(folder["item"]) for folder in make_postman.collection()["item"])
+    with serving(tmp_path / "open", INTERVIEW_WARM_ACTORS="2") as service:
+        first, again = (run(newman, service, tmp_path) for _ in range(2))
+        assert asserted(first) == asserted(again) > 120
+        assert {len(one["executions"]) >= requests - 5 for one in (first, again)} == {True}
+        service.stop()
+        settings = {"INTERVIEW_API_KEY": KEY, "INTERVIEW_WARM_ACTORS": "2"}
+    with serving(tmp_path / "open", **settings) as service:
+        with_key, once_more = (run(newman, service, tmp_path, KEY) for _ in range(2))
+        assert asserted(with_key) == asserted(once_more) > asserted(first)
