@@ -55,7 +55,7 @@ def request(
     is_json: bool = True,
     about: str = "",
 ) -> dict[str, Any]:
-    """One request. `until`: it is sent again until this is true of the answer. `before`: lines run before it is sent."""
+    """One request. `until`: it is sent again until this is true of the answer. `before`: lines to run before it."""
     given = dict(headers or {})
     if body is not None:
         given = {"Content-Type": "application/json", **given}
