@@ -447,7 +447,7 @@ INTERVIEW = folder(
         },
     ),
     request(
-        "A candidate may not end the clock of others",
+        "A candidate may not stop the clock",
         "POST",
         f"{SESSION}/pause",
         auth=CANDIDATE,

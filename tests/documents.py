@@ -34,7 +34,7 @@ from tests.servers import ROOT
 
 BLOCK = re.compile(r"^(?:<!-- (?P<note>[^\n]*?) -->\n\s*)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
 SHELL, PROGRAMS = ("bash", "sh"), {"python": "py", "javascript": "mjs"}
-EXAMPLE_SECONDS = 60
+EXAMPLE_SECONDS = 180
 ADDRESS = "localhost:8005"
 LEFT_OUT = "…"
 CHANGING = [

@@ -7,6 +7,8 @@ import itertools
 import logging
 
 import httpx
+from typing import Any
+
 import pytest
 
 from orchestrator.logs import FieldsFormatter
@@ -20,7 +22,8 @@ LINES = ["a\r\nSet-Cookie: x=1", "a\nb", "a\rb", "a\u2028b", "a\x85b", "a\x00b",
 async def test_a_request_id_with_anything_odd_in_it_is_not_echoed() -> None:
     async with closed() as world:
         for value in LINES:
-            answer = await world.http.get(f"{BASE}/jobs", headers={**STAFF, "X-Request-Id": value.encode()})
+            odd: Any = {**STAFF, "X-Request-Id": value.encode()}
+            answer = await world.http.get(f"{BASE}/jobs", headers=odd)
             assert len(answer.headers["x-request-id"]) == 16 and "set-cookie" not in answer.headers
 
 

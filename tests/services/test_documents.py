@@ -9,17 +9,18 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+import yaml
 from skimage import data as photographs
 
 from tests.documents import DOCUMENTS, Examples, blocks
-from tests.servers import ROOT, Serve, cannot_run, serving
+from tests.servers import Serve, cannot_run, serving
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
-CLOSES = "PARALLEL_INTERVIEW_API.md"
-"""It makes the first key, so that nothing is open afterwards: it gets a service of its own."""
 WITH_EXAMPLES = [document for document in DOCUMENTS if any(block.runs for block in blocks(document))]
-SHARED = [document for document in WITH_EXAMPLES if document.name != CLOSES]
+CLOSING = [one for one in WITH_EXAMPLES if any("keys create" in block.code for block in blocks(one) if block.runs)]
+"""They make the first key, so that nothing is open afterwards: each gets a service of its own."""
+OTHERS = [one for one in WITH_EXAMPLES if one not in CLOSING]
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +29,23 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         yield service
 
 
-@pytest.mark.parametrize("document", SHARED, ids=[document.name for document in SHARED])
+@pytest.mark.parametrize("document", OTHERS, ids=[document.name for document in OTHERS])
 def test_the_examples_of_a_document(document: Path, service: Serve, tmp_path: Path) -> None:
     run(document, service, tmp_path)
 
 
-def test_the_examples_of_the_api(tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", CLOSING, ids=[document.name for document in CLOSING])
+def test_the_examples_of_a_document_with_keys(document: Path, tmp_path: Path) -> None:
     with serving(tmp_path / "service", INTERVIEW_WARM_ACTORS="2") as service:
-        run(ROOT / "docs" / CLOSES, service, tmp_path / "examples")
+        run(document, service, tmp_path / "examples")
 
 
 def run(document: Path, service: Serve, folder: Path) -> None:
-    """Run a document's blocks one after another; a portrait lies beside them, for those that need a picture."""
+    """Run a document's blocks one after another; files that some of them need lie beside them."""
     if shutil.which("curl") is None or shutil.which("bash") is None:
         cannot_run("curl and bash are not here, and the examples need them")
     examples = Examples(folder, service.url, dict(os.environ))
-    PIL.Image.fromarray(photographs.astronaut()).crop((130, 0, 330, 230)).save(folder / "portrait.jpg")
+    lay_out(folder)
     for block in blocks(document):
         if block.runs:
             try:
@@ -52,3 +54,11 @@ def run(document: Path, service: Serve, folder: Path) -> None:
                 raise AssertionError(f"{document.name}, line {block.line}: {error}") from None
     if examples.left_out:
         cannot_run("; ".join(examples.left_out), needs="node")
+
+
+def lay_out(folder: Path) -> None:
+    """What the reader of an example has: a picture of a candidate, a question bank, and a list of candidates."""
+    PIL.Image.fromarray(photographs.astronaut()).crop((130, 0, 330, 230)).save(folder / "portrait.jpg")
+    bank = {"job_id": "backend", "title": "Backend", "questions": [{"text": "What is an index?"}]}
+    (folder / "bank.yaml").write_text(yaml.safe_dump(bank))
+    (folder / "candidates.csv").write_text("name,email\nAda Lovelace,ada@example.com\n")

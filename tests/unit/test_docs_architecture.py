@@ -27,7 +27,7 @@ def states(diagram: str) -> set[str]:
 def test_the_states_of_a_session() -> None:
     session = diagrams()[0]
     assert states(session) - {"in_progress"} == DETAILS
-    assert set(re.findall(r"state (\w+) {", session)) == {"initialized", "in_progress", "completed"}
+    assert re.findall(r"state (\w+) {", session) == ["in_progress"]
     code = (ROOT / "orchestrator" / "interview" / "state.py").read_text()
     body = code[code.index("def status_detail") : code.index("def room_work")]
     assert set(re.findall(r'"(\w+)"', body)) - {"initialized", "in_progress"} == DETAILS
