@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-
-import httpx
 from typing import Any
 
+import httpx
 import pytest
 
 from orchestrator.logs import FieldsFormatter
