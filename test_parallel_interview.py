@@ -544,6 +544,11 @@ class Typing:
         self.saved = ""
         self.sent = False
 
+    @property
+    def line(self) -> str:
+        """The last one, as it is shown."""
+        return self.text.rpartition("\n")[2].replace("\t", "    ")
+
     def take(self, typed: str) -> None:
         if typed.startswith("\x1b"):
             return  # an arrow, or another key without a letter
@@ -555,16 +560,15 @@ class Typing:
             elif key == "\x04" or (key in "\r\n" and self.question["type"] == "text"):
                 self.sent = bool(self.text.strip()) or self.sent
             elif key in "\r\n":
+                print(f"\r\x1b[2K{self.line}")
                 self.text += "\n"
-                print()
             elif key.isprintable() or key == "\t":
                 self.text += key
 
     def show(self, left: str) -> None:
         """The line that is typed, with the time that is left before it."""
-        line = self.text.rpartition("\n")[2].replace("\t", "    ")
         room = max(10, shutil.get_terminal_size().columns - len(left) - 5)
-        sys.stdout.write(f"\r\x1b[2K{left} > {line[-room:]}")
+        sys.stdout.write(f"\r\x1b[2K{left} > {self.line[-room:]}")
         sys.stdout.flush()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
@@ -132,9 +132,12 @@ class AsyncClient:
             ),
         )
 
-    def channel(self, session_id: str, role: Role = "observer", after: int | None = None) -> AsyncChannel:
-        """The live channel of a session, for use in an `async with`. `after`: the seq of the last event seen before."""
-        return AsyncChannel(self.url, session_id, self._secret, role, after)
+    def channel(
+        self, session_id: str, role: Role = "observer", after: int | None = None, *, elsewhere: Sequence[str] = ()
+    ) -> AsyncChannel:
+        """The live channel of a session, for use in an `async with`. `after`: the seq of the last event seen before.
+        `elsewhere`: addresses of other front ends, to try in turn when the connection is lost."""
+        return AsyncChannel(self.url, session_id, self._secret, role, after, elsewhere=elsewhere)
 
     create = awaited(calls.create)
     create_many = awaited(calls.create_many)
@@ -181,9 +184,9 @@ class AsyncCandidate:
         self.session_id = session_id
         self.client = client
 
-    def channel(self, after: int | None = None) -> AsyncChannel:
+    def channel(self, after: int | None = None, *, elsewhere: Sequence[str] = ()) -> AsyncChannel:
         """The live channel as this candidate, for use in an `async with`. It replaces older ones."""
-        return self.client.channel(self.session_id, "candidate", after)
+        return self.client.channel(self.session_id, "candidate", after, elsewhere=elsewhere)
 
     session = of_candidate(calls.session)
     session_if_changed = of_candidate(calls.session_if_changed)

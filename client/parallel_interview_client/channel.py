@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed
 
 from parallel_interview_client.errors import ChannelClosed, ClientError, Ended
 from parallel_interview_client.protocol import Action, CommandType, Drop, Machine, Role, Send, Settle, Show
@@ -103,7 +103,7 @@ class AsyncChannel:
     async def close(self) -> None:
         """Leave, with a closing handshake. Commands that were not answered raise ChannelClosed."""
         self._do(self._machine.close())
-        _, left = await asyncio.wait(self._tasks, timeout=OPEN_SECONDS)
+        _, left = await asyncio.wait(self._tasks, timeout=2 * CLOSE_SECONDS)
         for task in left:
             task.cancel()
 
@@ -177,8 +177,8 @@ class AsyncChannel:
                 return
             try:
                 socket = await self._opening(machine.address)
-            except (OSError, TimeoutError, InvalidHandshake, InvalidURI, EOFError) as error:
-                self._do(machine.closed(LOST, str(error), self._loop.time()))
+            except Exception as error:  # whatever it is, it is told when the limit has run out
+                self._do(machine.closed(LOST, f"{type(error).__name__} {error}".strip(), self._loop.time()))
             else:
                 await self._converse(socket)
 

@@ -6,7 +6,7 @@ import functools
 import inspect
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
@@ -149,9 +149,12 @@ class Client:
             ),
         )
 
-    def channel(self, session_id: str, role: Role = "observer", after: int | None = None) -> Channel:
-        """The live channel of a session, for use in a `with`. `after`: the seq of the last event seen before."""
-        return Channel(self.url, session_id, self._secret, role, after)
+    def channel(
+        self, session_id: str, role: Role = "observer", after: int | None = None, *, elsewhere: Sequence[str] = ()
+    ) -> Channel:
+        """The live channel of a session, for use in a `with`. `after`: the seq of the last event seen before.
+        `elsewhere`: addresses of other front ends, to try in turn when the connection is lost."""
+        return Channel(self.url, session_id, self._secret, role, after, elsewhere=elsewhere)
 
     create = blocking(calls.create)
     create_many = blocking(calls.create_many)
@@ -198,9 +201,9 @@ class Candidate:
         self.session_id = session_id
         self.client = client
 
-    def channel(self, after: int | None = None) -> Channel:
+    def channel(self, after: int | None = None, *, elsewhere: Sequence[str] = ()) -> Channel:
         """The live channel as this candidate, for use in a `with`. It replaces older ones."""
-        return self.client.channel(self.session_id, "candidate", after)
+        return self.client.channel(self.session_id, "candidate", after, elsewhere=elsewhere)
 
     session = of_candidate(calls.session)
     session_if_changed = of_candidate(calls.session_if_changed)

@@ -122,6 +122,7 @@ class Machine:
         self._page = str(uuid.uuid4())
         self._lanes: tuple[deque[Command], deque[Command]] = (deque(), deque())
         self._failures = 0
+        self._problem = "no connection was made"
         self._turn = 0
         self._away_since = now
         self._since = now
@@ -169,6 +170,7 @@ class Machine:
         in_time = not (reason == NO_TOKEN_IN_TIME and self._token is not None)
         if code in FINAL and in_time:
             return self._end(ChannelClosed(FINAL[code], code, reason))
+        self._problem = reason or f"closed with {code}"
         return self._lost(now, LONGEST_PAUSE_SECONDS if code == OUR_FAULT else 0.0)
 
     def close(self) -> list[Action]:
@@ -199,7 +201,7 @@ class Machine:
         actions = self._give_up(now)
         if self.phase is Phase.AWAY:
             if now - self._away_since >= self._limit:
-                return actions + self._end(ChannelClosed(Ended.UNREACHABLE, None, "no connection within the limit"))
+                return actions + self._end(ChannelClosed(Ended.UNREACHABLE, None, self._problem))
             return actions
         if self.phase is Phase.GREETING:
             if now - self._since >= FIRST_FRAME_SECONDS:

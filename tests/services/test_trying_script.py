@@ -255,7 +255,7 @@ def test_a_person_creates_an_interview_takes_it_and_reads_the_report(terminal: T
     terminal.type("\n")
     terminal.expect("Reverse a list")
     terminal.type("def f(x):\n")
-    terminal.expect(r"1:\d\d > def f")
+    terminal.expect(r"def f\(x\):\n")
     terminal.type("\treturn x[::-1]\x04")
     terminal.expect("The interview is over: finished")
     terminal.expect("What now")

@@ -148,7 +148,7 @@ def test_a_front_end_that_does_not_come_back_is_given_up() -> None:
         began = asyncio.get_running_loop().time()
         with pytest.raises(ChannelClosed) as closed:
             await live.receive()
-        assert closed.value.why is Ended.UNREACHABLE
+        assert (closed.value.why, closed.value.reason) == (Ended.UNREACHABLE, "OSError refused")
         assert asyncio.get_running_loop().time() - began == pytest.approx(30, abs=0.1)
 
     talk(Server(*[OSError("refused")] * 50), what, limit_seconds=30)
