@@ -10,6 +10,7 @@ and whatever the children left behind is adopted (PR_SET_CHILD_SUBREAPER) and en
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -215,7 +216,7 @@ class Supervisor:
             return
         port = free_port()
         dashboard = self.settings.dashboard_port if _is_free(self.settings.dashboard_port) else free_port()
-        temp = self._ray_folder()
+        temp = _private(Path("/tmp") / f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}") / "ray"
         self.environment.update(
             RAY_ADDRESS=f"127.0.0.1:{port}",
             RAY_AUTH_MODE="token",
@@ -233,17 +234,6 @@ class Supervisor:
         say("ray", f"local, started at 127.0.0.1:{port}")
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         say("dashboard", f"{self.dashboard} (token in {self._ray_token()})")
-
-    def _ray_folder(self) -> Path:
-        """Where Ray keeps sockets and logs: a short path, as sockets need, that nobody else made. Raises Forbidden."""
-        name = f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}"
-        folder = Path("/tmp") / name  # nosec B108 # looked at below
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise Forbidden(f"{folder} was made by somebody else; remove it, or choose another INTERVIEW_DATA_DIR.")
-        folder.chmod(0o700)
-        return folder
 
     def _ray_token(self) -> Path:
         path = self.data_dir / "ray-token"
@@ -379,6 +369,20 @@ def _ray_command(port: int, dashboard: int, temp: Path, settings: Settings) -> l
         *(f"--num-cpus={cpus:g}", f"--memory={memory}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
         *("--include-log-monitor=false", f"--temp-dir={temp}"),
     ]
+
+
+def _private(folder: Path) -> Path:
+    """A folder that no other user of this machine can look into; Ray's own, within it, is open to all of them.
+
+    Raises Unavailable if another user was there first.
+    """
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise Unavailable(f"{folder} is not ours; remove it, or use another data folder.")
+    folder.chmod(0o700)
+    return folder
 
 
 def _available_memory() -> int:
