@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.attacks.closed_service import ClosedService
 from tests.attacks.test_service import Interview, interview
+from tests.attacks.world import bearer
 from tests.browser.candidate_page import CandidatePage
 from tests.browser.conftest import Desk, browser, camera, chromium  # noqa: F401  (fixtures)
 from tests.chaos.conftest import until
@@ -188,6 +189,10 @@ async def test_a_picture_that_is_a_page_is_shown_by_nobody(
     image = base64.b64encode(polyglot).decode()
     answer = await one.call("POST", "/proctoring/frame", json={"image": image})
     assert answer.status_code in (200, 400)
-    assert (await one.call("POST", "/proctoring/frame", content=b"<svg/>")).status_code == 415
-    await page.goto(f"http://127.0.0.1:{real.serve.port}/assets/report.css")
-    await harmless(page, trap)
+    headers = bearer(one.token) | {"Content-Type": "image/png"}
+    answer = await http.post(f"{one.url}/proctoring/frame", content=b"<svg/>", headers=headers)
+    assert answer.status_code == 415
+    await page.set_extra_http_headers(real.staff)
+    for what in ("reference", "evidence/1"):
+        await page.goto(f"{real.serve.url}/api/parallel_interview{one.url}/proctoring/{what}")
+        await harmless(page, trap)

@@ -135,7 +135,7 @@ def test_nothing_but_the_front_end_listens_beyond_loopback(real: ClosedService) 
 async def test_rays_dashboard_asks_for_its_token(real: ClosedService) -> None:
     note = real.serve.note
     async with httpx.AsyncClient(base_url=note["dashboard"], timeout=20) as dashboard:
-        for headers in ({}, bearer("wrong"), bearer("")):
+        for headers in ({}, bearer("wrong"), bearer("0" * 64)):
             for path in ("/api/v0/actors", "/api/jobs/", "/nodes?view=summary"):
                 assert (await dashboard.get(path, headers=headers)).status_code in (401, 403), path
             job = {"entrypoint": "touch /tmp/pwned"}
@@ -165,7 +165,8 @@ async def test_operators_are_refused_or_mean_themselves(http: httpx.AsyncClient,
     for operator in ({"$gt": ""}, {"$ne": None}, {"$where": "1"}, ["$gt"], {"a.b": 1}):
         for field in ("name", "email", "phone", "job_id", "questions", "max_questions", "scheduled_at", "metadata"):
             answer = await http.post("/create", json={**whole, field: operator}, headers=real.staff)
-            if (field == "metadata" and operator == {"$where": "1"}) or (field, operator) == ("questions", ["$gt"]):
+            texts = isinstance(operator, dict) and all(isinstance(value, str) for value in operator.values())
+            if (field == "metadata" and texts) or (field, operator) == ("questions", ["$gt"]):
                 assert answer.status_code == 200, "it is text, and a name like others"
             else:
                 assert answer.status_code == 400, (field, operator)
@@ -236,7 +237,6 @@ async def look_everywhere(one: Interview, other: Interview) -> None:
     await one.call("GET", "")
     await one.call("GET", "/proctoring")
     await one.call("GET", "/proctoring?policy=standard-1")
-    await one.call("POST", "/start")
     await one.call("POST", "/token", json={})
     await one.call("POST", "/consent", json={"accepted": True})
     await one.call("POST", "/proctoring/events", json={"events": [{"type": "tab_hidden"}]})
@@ -296,8 +296,8 @@ async def test_a_wrong_clock_gives_no_time(http: httpx.AsyncClient, real: Closed
             for kind in ("network_lost", "tab_hidden"):
                 body = {"events": [{**event, "type": kind}], "sent_at": sent_at}
                 await one.call("POST", "/proctoring/events", json={k: v for k, v in body.items() if v is not None})
-        await one.call("POST", "/proctoring/frame", json={"image": "/9j/", "at": at})
         await one.http.get(one.url, headers={**bearer(one.token), "Date": "Thu, 01 Jan 2099 00:00:00 GMT"})
+    await one.call("POST", "/proctoring/frame", json={"image": "/9j/", "at": "2199-12-31T23:59:59Z"})
     session = await one.session()
     assert session["current_question"]["deadline"] == before and session["clock"]["ledger"] == []
     check_time(session)
