@@ -216,7 +216,8 @@ class Supervisor:
             return
         port = free_port()
         dashboard = self.settings.dashboard_port if _is_free(self.settings.dashboard_port) else free_port()
-        temp = _private(Path("/tmp") / f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}") / "ray"
+        name = f"pi-{hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:10]}"
+        temp = _private(Path("/tmp") / name) / "ray"  # nosec B108 # looked at there; sockets need a short path
         self.environment.update(
             RAY_ADDRESS=f"127.0.0.1:{port}",
             RAY_AUTH_MODE="token",
