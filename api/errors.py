@@ -99,7 +99,8 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     }
     code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     detail = details.get(error.status_code, str(error.detail))
-    return problem(request, error.status_code, detail, code, dict(error.headers or {}))
+    more = {"errors": [{"pointer": "", "detail": detail}]} if error.status_code == 400 else {}
+    return problem(request, error.status_code, detail, code, dict(error.headers or {}), **more)
 
 
 async def on_unexpected(request: Request, error: Exception) -> Response:

@@ -14,11 +14,15 @@ from fastapi.routing import APIRoute
 from orchestrator.errors import InvalidInput
 from orchestrator.session import Reply
 
+KEY = "Repeating a call with the same key, 1 to 255 visible ASCII characters, has the same outcome."
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
 async def idempotency_key(
-    value: Annotated[str | None, Header(alias="Idempotency-Key")] = None,
+    value: Annotated[
+        str | None,
+        Header(alias="Idempotency-Key", description=KEY, json_schema_extra={"pattern": r"^[\x21-\x7e]{1,255}$"}),
+    ] = None,
 ) -> str | None:
     """The command's id, quoted or bare. Raises InvalidInput for anything but 1-255 visible characters."""
     if value is None:
@@ -55,7 +59,9 @@ async def required_key(key: Annotated[str | None, Depends(idempotency_key)]) -> 
     return key
 
 
-async def if_match(value: Annotated[str | None, Header(alias="If-Match")] = None) -> int | None:
+async def if_match(
+    value: Annotated[str | None, Header(alias="If-Match", description="The ETag of what the caller has seen.")] = None,
+) -> int | None:
     """The version that the caller means to change. `*` means any."""
     if value is None or value.strip() == "*":
         return None

@@ -16,9 +16,14 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from api.bodies import check_json
+from api.schemas import YEARS
 from orchestrator.errors import InvalidInput, NotAnImage, TooLarge
 from orchestrator.media import MAX_BYTES
 
+FIELDS = {
+    "session_id": {"type": "string", "format": "uuid"},
+    "at": {"type": "string", "format": "date-time", "pattern": YEARS},
+}
 RAW_TYPES = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 
 
@@ -103,14 +108,13 @@ def _shown(name: str) -> str:
 def documented(*required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
     """What /docs says of such a body."""
     image = {"type": "string", "description": "base64, or a data URL; JPEG, PNG or WebP, 5 MB at most"}
-    fields = {name: {"type": "string"} for name in (*required, *optional)}
-    needed = [*required, "image"]
-    as_json = {"type": "object", "required": needed, "properties": {**fields, "image": image}}
-    as_form = {"type": "object", "required": needed, "properties": {**fields, "image": {**image, "format": "binary"}}}
+    file = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP, 5 MB at most"}
+    fields = {name: FIELDS[name] for name in (*required, *optional)}
+    shape = {"type": "object", "required": [*required, "image"], "additionalProperties": False}
     content: dict[str, Any] = {
-        "application/json": {"schema": as_json},
-        "multipart/form-data": {"schema": as_form},
+        "application/json": {"schema": shape | {"properties": {**fields, "image": image}}},
+        "multipart/form-data": {"schema": shape | {"properties": {**fields, "image": file}}},
     }
     if not required:
-        content["image/jpeg"] = {"schema": {"type": "string", "format": "binary"}}
+        content |= {kind: {"schema": file} for kind in RAW_TYPES}
     return {"requestBody": {"required": True, "content": content}}

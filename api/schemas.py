@@ -17,6 +17,7 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -33,7 +34,8 @@ from orchestrator.interview.commands import (
     content_hash,
 )
 from orchestrator.interview.entry import canonical_json
-from orchestrator.interview.sightings import MOMENTARY, Sighting, check_kind
+from orchestrator.interview.outbox import EVENT_TYPES
+from orchestrator.interview.sightings import LASTING, MOMENTARY, Sighting, check_kind
 from orchestrator.keys import Scope
 
 MOST_NAMES = 64
@@ -93,17 +95,40 @@ def _few(value: object) -> object:
     return value
 
 
-Text = Annotated[str, AfterValidator(_storable)]
-Name = Annotated[Text, StringConstraints(min_length=1, max_length=200), AfterValidator(_not_blank)]
-Email = Annotated[Text, StringConstraints(min_length=3, max_length=320), AfterValidator(_email)]
+STORABLE = r"^[^\u0000]*$"
+NOT_BLANK = r"^[^\u0000]*[^\s\u0000\u001c-\u001f\u0085][^\u0000]*$"
+"""For /docs: some character that is not white space, and none that is NUL."""
+EVENT_KINDS = f"^({'|'.join(sorted(LASTING | MOMENTARY))}|custom:[a-z0-9_]{{1,40}})$"
+SIGNING_SECRET = r"^whsec_([A-Za-z0-9+/]{4}){8,21}$|^whsec_([A-Za-z0-9+/]{4}){8,20}[A-Za-z0-9+/]{2,3}={1,2}$"
+WEB_ADDRESS = r"^https?://[^\s\u0000]+$"
+YEARS = r"^2[01]\d\d-\d\d-\d\d[Tt]\d\d:\d\d"
+
+
+def _shown(**schema: Any) -> Any:
+    """What /docs says of text beside its length."""
+    return Field(json_schema_extra=schema)
+
+
+Text = Annotated[str, AfterValidator(_storable), _shown(pattern=STORABLE)]
+Written = Annotated[str, AfterValidator(_storable), AfterValidator(_not_blank), _shown(pattern=NOT_BLANK)]
+Name = Annotated[Written, StringConstraints(min_length=1, max_length=200)]
+Email = Annotated[Text, StringConstraints(min_length=3, max_length=320), AfterValidator(_email), _shown(format="email")]
 Phone = Annotated[Text, StringConstraints(max_length=50)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Label = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
-QuestionText = Annotated[Text, StringConstraints(min_length=1, max_length=10_000), AfterValidator(_not_blank)]
+QuestionText = Annotated[Written, StringConstraints(min_length=1, max_length=10_000)]
 Kind = Literal["text", "coding"]
 Timer = Annotated[int, Field(ge=5, le=7_200)]
-Moment = Annotated[datetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(_with_zone)]
-AnswerText = Annotated[str, AfterValidator(_answer_size), AfterValidator(_storable)]
+Moment = Annotated[
+    datetime,
+    Field(strict=False),
+    BeforeValidator(_iso_text),
+    AfterValidator(_with_zone),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": YEARS}),
+]
+AnswerText = Annotated[
+    str, AfterValidator(_answer_size), AfterValidator(_storable), _shown(pattern=STORABLE, maxLength=ANSWER_BYTES)
+]
 Reason = Annotated[Text, StringConstraints(min_length=1, max_length=500)]
 Index = Annotated[int, Field(ge=0, le=10_000)]
 DetailText = Annotated[Text, StringConstraints(max_length=500)]
@@ -129,6 +154,8 @@ class AccommodationsBody(Body):
 
 class SessionBody(Body):
     """What create takes; PATCH takes the same fields, all optional."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"question_types": ["questions"]}})
 
     phone: Phone | None = None
     job_id: Label | None = None
@@ -252,7 +279,7 @@ class SightingBody(Body):
     With neither it has happened, for a time that nobody knows.
     """
 
-    type: Annotated[str, StringConstraints(max_length=60)]
+    type: Annotated[str, StringConstraints(max_length=60), _shown(pattern=EVENT_KINDS)]
     at: Moment | None = None
     phase: Literal["began", "ended"] | None = None
     duration_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
@@ -300,16 +327,16 @@ class SightingsBody(Body):
 
 class VerdictBody(Body):
     verdict: Literal["cleared", "escalated", "unavailable"]
-    reason: Annotated[Text, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_not_blank)]
+    reason: Annotated[Written, StringConstraints(min_length=1, max_length=2_000)]
 
 
 class DisputeBody(Body):
-    statement: Annotated[Text, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_not_blank)]
+    statement: Annotated[Written, StringConstraints(min_length=1, max_length=2_000)]
 
 
 class ReviewBody(Body):
     verdict: Literal["advance", "hold", "reject"]
-    note: Annotated[Text, StringConstraints(min_length=1, max_length=4_000), AfterValidator(_not_blank)]
+    note: Annotated[Written, StringConstraints(min_length=1, max_length=4_000)]
 
 
 class TokenBody(Body):
@@ -329,8 +356,9 @@ class RecoverBody(Body):
     dry_run: bool = False
 
 
-WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000), AfterValidator(_storable)]
-WebhookSecret = Annotated[str, Field(max_length=200)]
+WebhookUrl = Annotated[Text, Field(min_length=1, max_length=2_000), _shown(format="uri", pattern=WEB_ADDRESS)]
+WebhookEvent = Annotated[str, Field(max_length=100), _shown(enum=list(EVENT_TYPES))]
+WebhookSecret = Annotated[str, Field(max_length=200), _shown(pattern=SIGNING_SECRET)]
 
 
 class JobQuestion(Body):
@@ -374,15 +402,15 @@ class WebhookBody(Body):
     """An endpoint. `events`: the types that it is told of; none: all."""
 
     url: WebhookUrl
-    events: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = []
-    description: Annotated[str, Field(max_length=500), AfterValidator(_storable)] = ""
+    events: Annotated[list[WebhookEvent], Field(max_length=100)] = []
+    description: Annotated[Text, Field(max_length=500)] = ""
     secret: WebhookSecret | None = None
 
 
 class WebhookChanges(Body):
     url: WebhookUrl = ""
-    events: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=100)] = []
-    description: Annotated[str, Field(max_length=500), AfterValidator(_storable)] = ""
+    events: Annotated[list[WebhookEvent], Field(max_length=100)] = []
+    description: Annotated[Text, Field(max_length=500)] = ""
     enabled: bool = True
 
 
@@ -393,7 +421,7 @@ class RotateBody(Body):
 class ReplayBody(Body):
     """`since`: the time (ISO 8601) from which on events are sent again. `delivered`: those that were delivered too."""
 
-    since: str
+    since: Annotated[str, _shown(format="date-time", pattern=YEARS)]
     delivered: bool = False
 
 

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from api import schemas
+from api.answers import sessions as views
+from api.described import answers
 from api.errors import UNEXPECTED, broken_rules, log_unexpected, members, status_of
 from api.headers import CommandId
 from api.routes.sessions import Client, make, questions_of
@@ -22,7 +24,8 @@ AT_ONCE = 8
 
 
 @router.post("/sessions/bulk")
-async def create_many(
+@answers(views.BulkAnswer, never=(422,))
+async def create_sessions(
     body: schemas.BulkBody, request: Request, client: Client, caller: Manager, key: CommandId
 ) -> dict[str, Any]:
     """Up to 1,000 creations, each with its own result, in order; one that fails stops no other.

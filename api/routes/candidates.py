@@ -13,6 +13,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from actors.clock import wall_ms
+from api.answers import sessions as views
+from api.described import answers, binary
 from api.routes.sessions import Client
 from api.security import Admin
 from orchestrator.errors import NotFound, OrchestratorError
@@ -31,7 +33,8 @@ EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
 @router.delete("")
-async def erase(email: Email, client: Client, caller: Admin) -> dict[str, Any]:
+@answers(views.Erased)
+async def erase_candidate(email: Email, client: Client, caller: Admin) -> dict[str, Any]:
     """Erase everything about a candidate: each session as DELETE does it, ending those that are live.
 
     What stays is that it happened: when, by whose key, and how many sessions. After an error, repeat it: what could be
@@ -54,7 +57,8 @@ async def erase(email: Email, client: Client, caller: Admin) -> dict[str, Any]:
 
 
 @router.get("/erasures")
-async def erasures(client: Client, caller: Admin) -> dict[str, Any]:
+@answers(views.Erasures)
+async def list_erasures(client: Client, caller: Admin) -> dict[str, Any]:
     """When candidates were erased, by whose key, and how many sessions each had; nothing that identifies them."""
     found = await client.store.erasures()
     return {
@@ -64,7 +68,8 @@ async def erasures(client: Client, caller: Admin) -> dict[str, Any]:
 
 
 @router.get("/export")
-async def export(email: Email, client: Client, caller: Admin) -> StreamingResponse:
+@answers(None, 404, media={"application/zip": binary("A ZIP archive.")}, headers=("Content-Disposition",))
+async def export_candidate(email: Email, client: Client, caller: Admin) -> StreamingResponse:
     """Everything that is kept about a candidate, as a ZIP archive: sessions, journals, reports and pictures
     (but not stills that nobody has looked at yet, and not what a face was turned into for comparing)."""
     sessions = await _sessions_of(email, client)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from actors.clock import wall_ms
+from api.described import answers
 from api.routes.sessions import Client, Filters
 from api.security import Reader
 from orchestrator.interview.snapshot import Snapshot
@@ -22,6 +23,8 @@ from orchestrator.tables import table
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
 PAGE = 50
+CSV: dict[str, Any] = {"type": "string", "description": "A line of names, and one for each session."}
+JSON_LINES: dict[str, Any] = {"type": "string", "description": "One JSON object a line: ExportedSession."}
 COLUMNS = [
     "session_id",
     "status",
@@ -43,7 +46,8 @@ COLUMNS = [
 
 
 @router.get("/sessions/export")
-async def export(
+@answers(None, media={"text/csv": CSV, "application/jsonl": JSON_LINES}, headers=("Content-Disposition",))
+async def export_sessions(
     client: Client,
     caller: Reader,
     wanted: Filters,

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Query, Response
 
 from actors.clock import wall_ms
 from api import schemas
+from api.answers import work as views
+from api.described import answers
 from api.headers import CommandId
 from api.routes.sessions import Client
 from api.security import Manager, Reader
@@ -22,6 +24,7 @@ TRIES = 5
 
 
 @router.post("")
+@answers(views.JobAnswer, 409)
 async def create_job(
     body: schemas.JobBody, client: Client, caller: Manager, key: CommandId, response: Response
 ) -> dict[str, Any]:
@@ -38,6 +41,7 @@ async def create_job(
 
 
 @router.get("")
+@answers(views.JobList)
 async def list_jobs(client: Client, caller: Reader) -> dict[str, Any]:
     """All question banks."""
     jobs = await client.store.list_jobs()
@@ -45,6 +49,7 @@ async def list_jobs(client: Client, caller: Reader) -> dict[str, Any]:
 
 
 @router.get("/{job_id}")
+@answers(views.JobAnswer)
 async def get_job(
     job_id: str, client: Client, caller: Reader, version: Annotated[int | None, Query(ge=1, le=2**31)] = None
 ) -> dict[str, Any]:
@@ -56,7 +61,8 @@ async def get_job(
 
 
 @router.put("/{job_id}")
-async def put_job(job_id: str, body: schemas.JobUpdateBody, client: Client, caller: Manager) -> dict[str, Any]:
+@answers(views.JobAnswer)
+async def replace_job(job_id: str, body: schemas.JobUpdateBody, client: Client, caller: Manager) -> dict[str, Any]:
     """Replace a question bank; sessions keep the questions they were created with."""
     if body.job_id not in (None, job_id):
         raise InvalidInput.at("/job_id", "job_id must be the one in the address, or be left out.")
@@ -74,6 +80,7 @@ async def put_job(job_id: str, body: schemas.JobUpdateBody, client: Client, call
 
 
 @router.delete("/{job_id}")
+@answers(views.JobDeleted, 409)
 async def delete_job(job_id: str, client: Client, caller: Manager) -> dict[str, Any]:
     """Remove a question bank. The job `default` always exists."""
     if job_id == DEFAULT_JOB_ID:

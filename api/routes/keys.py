@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse, Response
 
 from actors.clock import wall_ms
 from api import schemas
+from api.answers import work as views
+from api.described import answers
 from api.headers import CommandId
 from api.keyring import KNOWN_SECONDS
 from api.routes.sessions import Client
@@ -27,6 +29,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @router.post("")
+@answers(views.KeyMade, 409)
 async def create_key(
     body: schemas.KeyBody, request: Request, client: Client, caller: Admin, command_id: CommandId
 ) -> Response:
@@ -66,6 +69,7 @@ async def create_key(
 
 
 @router.get("")
+@answers(views.KeyList)
 async def list_keys(client: Client, caller: Admin) -> dict[str, Any]:
     """All keys that were ever made, oldest first, and never their secrets."""
     found = await client.store.staff_keys()
@@ -73,6 +77,7 @@ async def list_keys(client: Client, caller: Admin) -> dict[str, Any]:
 
 
 @router.delete("/{key_id}")
+@answers(views.KeyAnswer, 409)
 async def revoke_key(key_id: str, request: Request, client: Client, caller: Admin) -> Response:
     """Revoke a key; again: nothing changes. When this answers, it opens nothing any more. Journals keep its name."""
     now = wall_ms()

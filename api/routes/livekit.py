@@ -6,13 +6,16 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from api.answers import work as views
+from api.described import answers
 from api.routes.sessions import Client
 
 router = APIRouter(prefix="/api/parallel_interview/livekit", tags=["livekit"])
 
 
 @router.post("/webhook")
-async def webhook(request: Request, client: Client) -> dict[str, Any]:
+@answers(views.Noted, 401, signed=True)
+async def receive_livekit_webhook(request: Request, client: Client) -> dict[str, Any]:
     """LiveKit's own webhook, signed with our key; the signature, raw in `Authorization`, is over the body as it came.
 
     Events that mean nothing here are taken and forgotten, and one that came before changes nothing.

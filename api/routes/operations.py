@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from api.answers import work as views
+from api.described import answers
 from api.routes.sessions import Client
 from api.schemas import DrainBody, RecoverBody
 from api.security import Admin, Reader
@@ -15,7 +17,8 @@ router = APIRouter(tags=["operations"])
 
 
 @router.get("/api/parallel_interview/stats")
-async def stats(client: Client, caller: Reader) -> dict[str, Any]:
+@answers(views.StatsAnswer)
+async def get_stats(client: Client, caller: Reader) -> dict[str, Any]:
     """Sessions by state and end reason, and what the cluster holds.
 
     With tens of thousands of sessions the figures may be some seconds old.
@@ -42,13 +45,15 @@ async def stats(client: Client, caller: Reader) -> dict[str, Any]:
 
 
 @router.get("/api/parallel_interview/cluster")
-async def cluster(client: Client, caller: Reader) -> dict[str, Any]:
+@answers(views.ClusterAnswer)
+async def get_cluster(client: Client, caller: Reader) -> dict[str, Any]:
     """Live and warm actors, capacity, and the nodes."""
     return {"status": "success", "cluster": await client.cluster()}
 
 
 @router.post("/api/parallel_interview/cluster/drain")
-async def drain(body: DrainBody, client: Client, caller: Admin) -> dict[str, Any]:
+@answers(views.DrainAnswer, 404)
+async def drain_node(body: DrainBody, client: Client, caller: Admin) -> dict[str, Any]:
     """Empty a node of live interviews and place none there, or (`draining: false`) take it into use again.
 
     Answers at once; repeat it to see how many interviews are still there.
@@ -58,20 +63,23 @@ async def drain(body: DrainBody, client: Client, caller: Admin) -> dict[str, Any
 
 
 @router.post("/api/parallel_interview/cluster/recover")
-async def recover(client: Client, caller: Admin, body: RecoverBody | None = None) -> dict[str, Any]:
+@answers(views.RecoverAnswer)
+async def recover_sessions(client: Client, caller: Admin, body: RecoverBody | None = None) -> dict[str, Any]:
     """Take up every interview in progress that no actor holds, soonest deadline first; or only show them."""
     found = await client.recover(body is not None and body.dry_run)
     return {"status": "success", "sessions": [{"session_id": s, "outcome": outcome} for s, outcome in found.items()]}
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+@answers(views.Alive)
+async def check_health() -> dict[str, str]:
     """This process answers."""
     return {"status": "success"}
 
 
 @router.get("/readyz")
-async def readyz(request: Request, client: Client) -> Response:
+@answers(views.Ready, models={503: views.NotReady})
+async def check_readiness(request: Request, client: Client) -> Response:
     """Whether MongoDB and Ray answer, and this front end is not on its way out; and how it stands with LiveKit.
 
     Without LiveKit interviews run without video, so it does not make the service unready.

@@ -11,6 +11,9 @@ from fastapi.responses import JSONResponse, Response
 
 from actors.clock import wall_ms
 from api import images, schemas
+from api.answers import proctoring as views
+from api.answers.sessions import SessionAnswer, StaffSessionAnswer
+from api.described import answers, binary
 from api.headers import CommandId, IfMatch, session_answer
 from api.routes.sessions import Client
 from api.security import (
@@ -32,6 +35,7 @@ router = APIRouter(tags=["proctoring"])
 
 SESSION = "/api/parallel_interview/session/{session_id}/proctoring"
 _reader = ThreadPoolExecutor(1, "timeline")
+PICTURES = dict.fromkeys(("image/jpeg", "image/png", "image/webp"), binary("The picture as it was sent."))
 PICTURE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -40,6 +44,7 @@ PICTURE_HEADERS = {
 
 
 @router.post("/capture_reference_face", openapi_extra=images.documented("session_id"))
+@answers(views.ReferenceCaptured, 404, 409, 415, scopes=(("manage", "proctor"), True))
 async def capture_reference_face(request: Request, client: Client, caller: AnyCaller, key: CommandId) -> Response:
     """Capture the face that stills are compared with; 400 with `quality` says what to change."""
     sent = await images.upload(request, ("session_id",))
@@ -52,7 +57,8 @@ async def capture_reference_face(request: Request, client: Client, caller: AnyCa
 
 
 @router.post(SESSION + "/events")
-async def events(
+@answers(views.EventsReceived, 409)
+async def add_proctoring_events(
     session_id: str, body: schemas.SightingsBody, client: Client, caller: SupervisedParticipant, key: CommandId
 ) -> Response:
     """What the candidate's page (or somebody who watches) has seen: at most 100 events a call."""
@@ -64,7 +70,8 @@ async def events(
 
 
 @router.post(SESSION + "/frame", openapi_extra=images.documented(optional=("at",)))
-async def frame(
+@answers(views.FrameAnswer, 409, 415)
+async def add_frame(
     session_id: str, request: Request, client: Client, caller: SupervisedParticipant, key: CommandId
 ) -> Response:
     """A still of the candidate's camera. `frame.verdict` is null if nobody could look at it at once; it is looked at
@@ -85,7 +92,8 @@ async def frame(
 
 
 @router.get(SESSION)
-async def proctoring(
+@answers(views.ProctoringAnswer)
+async def get_proctoring(
     session_id: str,
     client: Client,
     caller: ReadingParticipant,
@@ -105,7 +113,8 @@ async def proctoring(
 
 
 @router.get(SESSION + "/evidence/{still_id}", response_class=Response)
-async def evidence(session_id: str, still_id: str, client: Client, caller: Proctor) -> Response:
+@answers(None, media=PICTURES)
+async def get_evidence(session_id: str, still_id: str, client: Client, caller: Proctor) -> Response:
     """One still that was kept."""
     await client.read(session_id)
     found = await client.store.kept_image(session_id, still_id)
@@ -116,7 +125,8 @@ async def evidence(session_id: str, still_id: str, client: Client, caller: Proct
 
 
 @router.get(SESSION + "/reference", response_class=Response)
-async def reference(session_id: str, client: Client, caller: Proctor) -> Response:
+@answers(None, media=PICTURES)
+async def get_reference_face(session_id: str, client: Client, caller: Proctor) -> Response:
     """The picture of the reference face, while it is kept."""
     await client.read(session_id)
     found = await client.store.reference_of(session_id)
@@ -126,7 +136,8 @@ async def reference(session_id: str, client: Client, caller: Proctor) -> Respons
 
 
 @router.post(SESSION + "/verdict")
-async def verdict(
+@answers(StaffSessionAnswer)
+async def give_verdict(
     session_id: str, body: schemas.VerdictBody, client: Client, caller: Proctor, key: CommandId, version: IfMatch
 ) -> Response:
     """What a person makes of it. A score decides nothing; this is an entry of its own."""
@@ -135,7 +146,8 @@ async def verdict(
 
 
 @router.post(SESSION + "/events/{event_id}/dispute")
-async def dispute(
+@answers(SessionAnswer, 409)
+async def dispute_event(
     session_id: str,
     event_id: Annotated[int, Path(ge=1, le=2**53)],
     body: schemas.DisputeBody,
@@ -150,7 +162,8 @@ async def dispute(
 
 
 @router.delete(SESSION + "/pictures")
-async def withdraw(session_id: str, client: Client, caller: ActingParticipant) -> dict[str, Any]:
+@answers(views.PicturesErased)
+async def erase_pictures(session_id: str, client: Client, caller: ActingParticipant) -> dict[str, Any]:
     """Erase every picture of the candidate: consent is withdrawn. The journal keeps that they were there."""
     await client.pictures.withdraw(session_id, caller)
     return {"status": "success", "session_id": session_id, "erased": True}

@@ -11,6 +11,8 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
 from api import report_page, report_pdf, schemas
+from api.answers import reports as views
+from api.described import answers, binary
 from api.errors import status_of
 from api.headers import CommandId, IfMatch, session_answer
 from api.routes import pages
@@ -24,6 +26,7 @@ from orchestrator.interview.report import for_candidate
 router = APIRouter(prefix="/api/reports", tags=["reports"])
 
 RETRY_SECONDS = 2
+PAGE = {"type": "string", "description": "A page for people."}
 PICTURE_BYTES = 8 * 2**20
 _pdfs = report_pdf.PdfMaker()
 _renderer = ThreadPoolExecutor(1, "report")
@@ -31,8 +34,18 @@ _renderer = ThreadPoolExecutor(1, "report")
 HEADERS = {"Cache-Control": "private, no-store", "Vary": f"Accept, {VARY}", "Referrer-Policy": "no-referrer"}
 
 
-@router.get("/{session_id}", responses={202: {"description": "It is being made."}})
-async def report(
+@router.get("/{session_id}")
+@answers(
+    views.ReportAnswer,
+    409,
+    501,
+    models={202: views.ReportPending},
+    media={"text/html": PAGE, "application/pdf": binary("The page as a PDF.")},
+    pages=(202, 401, 403, 404, 409),
+    scopes=(("read",), True),
+    headers=("Content-Disposition",),
+)
+async def get_report(
     session_id: str,
     request: Request,
     client: Client,
@@ -81,7 +94,8 @@ async def report(
 
 
 @router.post("/{session_id}/review")
-async def review(
+@answers(views.ReviewAnswer, 409)
+async def review_report(
     session_id: str, body: schemas.ReviewBody, client: Client, caller: Supervisor, key: CommandId, version: IfMatch
 ) -> Response:
     """What a person decides, having read the report. The journal keeps who it was; the last decision counts."""

@@ -14,6 +14,9 @@ from fastapi.responses import JSONResponse, Response
 from actors.client import InterviewClient
 from actors.clock import wall_ms
 from api import schemas
+from api.answers import sessions as views
+from api.answers.journal import JournalAnswer
+from api.described import answers
 from api.headers import CommandId, IfMatch, RequiredCommandId, etag, not_modified, session_answer
 from api.security import (
     ActingParticipant,
@@ -39,6 +42,7 @@ from orchestrator.storage.queries import Wanted
 
 router = APIRouter(prefix="/api/parallel_interview", tags=["sessions"])
 
+A_TIME = {"format": "date-time", "pattern": schemas.YEARS}
 VARY = "Authorization, X-API-Key"
 """Staff and candidates see the same version differently."""
 
@@ -55,8 +59,8 @@ async def filters(
     job_id: Annotated[str | None, Query(max_length=200)] = None,
     email: Annotated[str | None, Query(max_length=320)] = None,
     end_reason: Annotated[EndReason | None, Query()] = None,
-    created_from: Annotated[str | None, Query(max_length=40)] = None,
-    created_until: Annotated[str | None, Query(max_length=40)] = None,
+    created_from: Annotated[str | None, Query(max_length=40, json_schema_extra=A_TIME)] = None,
+    created_until: Annotated[str | None, Query(max_length=40, json_schema_extra=A_TIME)] = None,
     q: Annotated[str, Query(max_length=200)] = "",
     min_score: Annotated[float | None, Query(ge=0, le=100)] = None,
     max_score: Annotated[float | None, Query(ge=0, le=100)] = None,
@@ -74,7 +78,8 @@ Filters = Annotated[Wanted, Depends(filters)]
 
 
 @router.post("/create")
-async def create(
+@answers(views.Created, 404)
+async def create_session(
     body: schemas.CreateBody, request: Request, client: Client, caller: Manager, key: CommandId
 ) -> Response:
     """Make a new session."""
@@ -120,6 +125,7 @@ async def make(
 
 
 @router.get("/sessions")
+@answers(views.SessionList)
 async def list_sessions(
     client: Client,
     caller: Reader,
@@ -147,6 +153,7 @@ async def list_sessions(
 
 
 @router.get("/session/{session_id}")
+@answers(views.SessionAnswer, models={304: None})
 async def get_session(session_id: str, request: Request, client: Client, caller: ReadingParticipant) -> Response:
     """One session."""
     state = await client.read(session_id)
@@ -158,7 +165,8 @@ async def get_session(session_id: str, request: Request, client: Client, caller:
 
 
 @router.patch("/session/{session_id}")
-async def update(
+@answers(views.StaffSessionAnswer, 409)
+async def update_session(
     session_id: str, body: schemas.UpdateBody, client: Client, caller: Manager, version: IfMatch
 ) -> Response:
     """Change a session that has not started."""
@@ -174,14 +182,16 @@ async def update(
 
 
 @router.delete("/session/{session_id}")
-async def delete(session_id: str, client: Client, caller: Manager, version: IfMatch) -> dict[str, Any]:
+@answers(views.SessionDeleted)
+async def delete_session(session_id: str, client: Client, caller: Manager, version: IfMatch) -> dict[str, Any]:
     """Remove a session for good, ending it first if it is live."""
     await client.delete(session_id, caller, version)
     return {"status": "success", "session_id": session_id, "deleted": True}
 
 
 @router.post("/session/{session_id}/start")
-async def start(
+@answers(views.SessionAnswer, 409)
+async def start_session(
     session_id: str,
     client: Client,
     caller: ActingParticipant,
@@ -194,7 +204,8 @@ async def start(
 
 
 @router.post("/session/{session_id}/answer")
-async def answer(
+@answers(views.SessionAnswer, 409)
+async def answer_question(
     session_id: str,
     body: schemas.AnswerBody,
     client: Client,
@@ -208,14 +219,18 @@ async def answer(
 
 
 @router.put("/session/{session_id}/draft")
-async def draft(session_id: str, body: schemas.DraftBody, client: Client, caller: ActingParticipant) -> dict[str, Any]:
+@answers(views.DraftAnswer, 409)
+async def save_draft(
+    session_id: str, body: schemas.DraftBody, client: Client, caller: ActingParticipant
+) -> dict[str, Any]:
     """Keep the text in progress; it becomes the answer when time runs out."""
     saved = await client.draft(session_id, body.question_index, body.draft, body.revision, caller)
     return {"status": "success", "question_index": body.question_index, **saved}
 
 
 @router.post("/session/{session_id}/end")
-async def end(
+@answers(views.SessionAnswer)
+async def end_session(
     session_id: str,
     client: Client,
     caller: SupervisedParticipant,
@@ -229,7 +244,8 @@ async def end(
 
 
 @router.post("/session/{session_id}/pause")
-async def pause(
+@answers(views.StaffSessionAnswer, 409)
+async def pause_session(
     session_id: str,
     client: Client,
     caller: Supervisor,
@@ -243,7 +259,8 @@ async def pause(
 
 
 @router.post("/session/{session_id}/resume")
-async def resume(
+@answers(views.StaffSessionAnswer, 409)
+async def resume_session(
     session_id: str,
     client: Client,
     caller: Supervisor,
@@ -256,7 +273,8 @@ async def resume(
 
 
 @router.post("/session/{session_id}/extend")
-async def extend(
+@answers(views.StaffSessionAnswer, 409)
+async def extend_question(
     session_id: str,
     client: Client,
     caller: Supervisor,
@@ -270,7 +288,8 @@ async def extend(
 
 
 @router.post("/session/{session_id}/consent")
-async def consent(
+@answers(views.SessionAnswer, 409)
+async def give_consent(
     session_id: str,
     body: schemas.ConsentBody,
     client: Client,
@@ -288,7 +307,8 @@ async def consent(
 
 
 @router.post("/session/{session_id}/link")
-async def link(
+@answers(views.LinkAnswer)
+async def renew_link(
     session_id: str,
     request: Request,
     client: Client,
@@ -306,7 +326,8 @@ async def link(
 
 
 @router.post("/session/{session_id}/token")
-async def token(
+@answers(views.TokenAnswer, 409, never=(422,))
+async def make_livekit_token(
     session_id: str,
     request: Request,
     client: Client,
@@ -326,7 +347,8 @@ async def token(
 
 
 @router.get("/session/{session_id}/journal")
-async def journal(
+@answers(JournalAnswer)
+async def get_journal(
     session_id: str,
     client: Client,
     caller: Reader,
@@ -341,7 +363,8 @@ async def journal(
 
 
 @router.get("/session/{session_id}/journal/verify")
-async def verify(session_id: str, client: Client, caller: Reader) -> dict[str, Any]:
+@answers(views.VerifyAnswer)
+async def verify_journal(session_id: str, client: Client, caller: Reader) -> dict[str, Any]:
     """Whether the chain over the session's journal is whole."""
     await client.read(session_id)
     return {"status": "success", "journal": await client.store.verify(session_id)}

@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse, Response
 
 from actors.clock import wall_ms
 from api import schemas
+from api.answers import work as views
+from api.described import answers
 from api.headers import CommandId
 from api.routes.sessions import Client
 from api.security import Admin
@@ -32,7 +34,8 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 @router.post("")
-async def add(body: schemas.WebhookBody, client: Client, caller: Admin, key: CommandId) -> Response:
+@answers(views.WebhookMade, 409)
+async def add_webhook(body: schemas.WebhookBody, client: Client, caller: Admin, key: CommandId) -> Response:
     """A new endpoint, with the secret that its messages are signed with. It is told of what happens from now on."""
     await _check_url(body.url, client)
     name = _new_id(caller, key)
@@ -52,6 +55,7 @@ async def add(body: schemas.WebhookBody, client: Client, caller: Admin, key: Com
 
 
 @router.get("")
+@answers(views.WebhookList)
 async def list_webhooks(client: Client, caller: Admin) -> dict[str, Any]:
     """All endpoints, and the types of events that there are."""
     found = await client.store.endpoints()
@@ -64,13 +68,15 @@ async def list_webhooks(client: Client, caller: Admin) -> dict[str, Any]:
 
 
 @router.get("/{webhook_id}")
-async def get(webhook_id: str, client: Client, caller: Admin) -> Response:
+@answers(views.WebhookAnswer)
+async def get_webhook(webhook_id: str, client: Client, caller: Admin) -> Response:
     """One endpoint."""
     return _answer(await client.store.endpoint(webhook_id))
 
 
 @router.patch("/{webhook_id}")
-async def change(webhook_id: str, body: schemas.WebhookChanges, client: Client, caller: Admin) -> Response:
+@answers(views.WebhookAnswer, 409)
+async def change_webhook(webhook_id: str, body: schemas.WebhookChanges, client: Client, caller: Admin) -> Response:
     """Change its address, its events, or whether it is enabled. What waits goes to the new address."""
     changes = body.model_dump(exclude_unset=True)
     if webhook_id == ENVIRONMENT and "url" in changes:
@@ -88,7 +94,8 @@ async def change(webhook_id: str, body: schemas.WebhookChanges, client: Client, 
 
 
 @router.delete("/{webhook_id}")
-async def delete(webhook_id: str, client: Client, caller: Admin) -> dict[str, Any]:
+@answers(views.WebhookDeleted, 409)
+async def delete_webhook(webhook_id: str, client: Client, caller: Admin) -> dict[str, Any]:
     """Remove an endpoint, and what was still to be sent to it."""
     if webhook_id == ENVIRONMENT:
         raise StateConflict("This webhook comes from the settings: it can be disabled, or taken out of them.")
@@ -98,14 +105,18 @@ async def delete(webhook_id: str, client: Client, caller: Admin) -> dict[str, An
 
 
 @router.get("/{webhook_id}/secret")
-async def secret(webhook_id: str, client: Client, caller: Admin) -> Response:
+@answers(views.SecretAnswer)
+async def get_webhook_secret(webhook_id: str, client: Client, caller: Admin) -> Response:
     """The secret that messages are signed with."""
     endpoint = await client.store.endpoint(webhook_id)
     return JSONResponse({"status": "success", "webhook_id": endpoint.id, "secret": endpoint.secret}, headers=NO_STORE)
 
 
 @router.post("/{webhook_id}/rotate")
-async def rotate(webhook_id: str, client: Client, caller: Admin, body: schemas.RotateBody | None = None) -> Response:
+@answers(views.WebhookMade, 409)
+async def rotate_webhook_secret(
+    webhook_id: str, client: Client, caller: Admin, body: schemas.RotateBody | None = None
+) -> Response:
     """A new secret. For 24 hours messages carry a signature by the old one too."""
     if webhook_id == ENVIRONMENT and client.settings.webhook_secret is not None:
         raise StateConflict("The secret of this webhook comes from the settings.")
@@ -117,7 +128,8 @@ async def rotate(webhook_id: str, client: Client, caller: Admin, body: schemas.R
 
 
 @router.post("/{webhook_id}/test")
-async def test(webhook_id: str, client: Client, caller: Admin) -> Response:
+@answers(views.DeliveryAnswer, 409)
+async def send_test_message(webhook_id: str, client: Client, caller: Admin) -> Response:
     """Send a message of the type `webhook.test`; look at the deliveries for what became of it."""
     endpoint = await client.store.endpoint(webhook_id)
     if not endpoint.enabled:
@@ -128,7 +140,8 @@ async def test(webhook_id: str, client: Client, caller: Admin) -> Response:
 
 
 @router.get("/{webhook_id}/deliveries")
-async def deliveries(
+@answers(views.DeliveryList)
+async def list_deliveries(
     webhook_id: str,
     client: Client,
     caller: Admin,
@@ -151,7 +164,8 @@ async def deliveries(
 
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/replay")
-async def replay_one(webhook_id: str, delivery_id: str, client: Client, caller: Admin) -> Response:
+@answers(views.DeliveryAnswer, 409)
+async def replay_delivery(webhook_id: str, delivery_id: str, client: Client, caller: Admin) -> Response:
     """Send one message once more, under its old id."""
     endpoint = await client.store.endpoint(webhook_id)
     message = await client.store.message(delivery_id)
@@ -164,7 +178,8 @@ async def replay_one(webhook_id: str, delivery_id: str, client: Client, caller: 
 
 
 @router.post("/{webhook_id}/replay")
-async def replay(webhook_id: str, body: schemas.ReplayBody, client: Client, caller: Admin) -> Response:
+@answers(views.ReplayAnswer)
+async def replay_deliveries(webhook_id: str, body: schemas.ReplayBody, client: Client, caller: Admin) -> Response:
     """Send again what happened since a time: what was given up, or everything. Receivers know repeats by their ids.
 
     A thousand at a time, oldest first; `next_since` is where to go on, null when that was all.

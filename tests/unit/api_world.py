@@ -40,6 +40,7 @@ from orchestrator.settings import Settings
 from orchestrator.storage.queries import ALL, Wanted
 from orchestrator.storage.reports import StoredReport
 from orchestrator.vision import LbpVerifier, check_frame
+from tests.documented import check_answer
 from tests.unit.evidence_world import MemoryEvidence
 from tests.unit.key_world import MemoryKeys
 from tests.unit.virtual import run_virtual
@@ -51,6 +52,8 @@ P = ParamSpec("P")
 BASE = "/api/parallel_interview"
 BODY = {"name": "Ada", "email": "ada@example.com", "questions": ["Q1", "Q2"]}
 SECRET = b"s" * 32
+AS_DOCUMENTED = {"response": [check_answer]}
+"""Every answer that a test gets is held against /openapi.json."""
 
 
 class MemoryStore(MemoryWebhooks, MemoryEvidence, MemoryKeys):
@@ -313,7 +316,8 @@ class MemoryClient:
 async def serving(
     client: MemoryClient | None = None, key: str | None = None, **changes: Any
 ) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient, MemoryClient]]:
-    """The application over ASGI, started and stopped. `changes`: of its settings."""
+    """The application over ASGI, started and stopped. Its answers have to be as documented. `changes`: of its
+    settings."""
     settings = Settings(_env_file=None, mongodb_url=None)  # pyright: ignore[reportCallIssue]
     settings = settings.model_copy(update={"api_key": SecretStr(key) if key else None, **changes})
     behind = client or MemoryClient()
@@ -321,7 +325,7 @@ async def serving(
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as http,
+        httpx.AsyncClient(transport=transport, base_url="http://test", event_hooks=AS_DOCUMENTED) as http,
     ):
         yield app, http, behind
 

@@ -246,11 +246,12 @@ async def test_a_token_without_livekit(server: Server) -> None:
 async def test_a_room_of_before_livekit_was_taken_away_is_said_to_be_gone(server: Server) -> None:
     server.room = None
     client = without_livekit()
-    client.states["s1"] = waiting("s1", room_event("live", URL, None))
+    known = "0d3c1f7e-5b61-4a53-9f0e-7b1f2f7a9c11"
+    client.states[known] = waiting(known, room_event("live", URL, None))
     async with api(client) as (http, _):
-        given = await ticket(http, "s1")
+        given = await ticket(http, known)
         assert (given["mode"], given["reason"]) == ("fallback", NO_LIVEKIT)
-        assert client.states["s1"].room.mode == "fallback"
+        assert client.states[known].room.mode == "fallback"
 
 
 async def test_after_the_end_there_is_no_token_and_no_room_is_made(server: Server) -> None:
