@@ -107,8 +107,8 @@ def _shown(name: str) -> str:
 
 def documented(*required: str, optional: tuple[str, ...] = ()) -> dict[str, Any]:
     """What /docs says of such a body."""
-    image = {"type": "string", "description": "base64, or a data URL; JPEG, PNG or WebP, 5 MB at most"}
-    file = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP, 5 MB at most"}
+    image = {"type": "string", "minLength": 1, "description": "base64, or a data URL; JPEG, PNG or WebP, 5 MB at most"}
+    file = {"type": "string", "format": "binary", "minLength": 1, "description": "JPEG, PNG or WebP, 5 MB at most"}
     fields = {name: FIELDS[name] for name in (*required, *optional)}
     shape = {"type": "object", "required": [*required, "image"], "additionalProperties": False}
     content: dict[str, Any] = {

@@ -34,7 +34,7 @@ from api.answers.problems import MODELS, Problem
 from api.answers.sessions import ExportedSession
 from api.answers.work import JobId
 from api.described import DESCRIBED, Described, Scopes
-from api.headers import idempotency_key, if_match
+from api.headers import idempotency_key, if_match, required_key
 from api.routes.sessions import client_of
 from api.security import SCOPES_OF, authenticated
 
@@ -190,6 +190,7 @@ def _describe(operation: dict[str, Any], route: RouteContext) -> None:
         operation["description"] = f"{operation['description']}\n\n{_needs(scopes)}"
     for parameter in operation.get("parameters", ()):
         _mend_parameter(parameter)
+        parameter["required"] |= parameter["name"] == "Idempotency-Key" and required_key in calls
     shown = examples().get(name, {})
     for kind, media in operation.get("requestBody", {}).get("content", {}).items():
         if "request" in shown and kind == "application/json":

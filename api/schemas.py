@@ -109,10 +109,11 @@ def _shown(**schema: Any) -> Any:
     return Field(json_schema_extra=schema)
 
 
+ADDRESS = _shown(format="email", pattern=r"^[^\u0000@]+@([^\u0000@]+\.[^\u0000@]+|test)$")
 Text = Annotated[str, AfterValidator(_storable), _shown(pattern=STORABLE)]
 Written = Annotated[str, AfterValidator(_storable), AfterValidator(_not_blank), _shown(pattern=NOT_BLANK)]
 Name = Annotated[Written, StringConstraints(min_length=1, max_length=200)]
-Email = Annotated[Text, StringConstraints(min_length=3, max_length=320), AfterValidator(_email), _shown(format="email")]
+Email = Annotated[Text, StringConstraints(min_length=3, max_length=320), AfterValidator(_email), ADDRESS]
 Phone = Annotated[Text, StringConstraints(max_length=50)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 Label = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
@@ -152,10 +153,16 @@ class AccommodationsBody(Body):
     sensitivity: Annotated[Text, StringConstraints(max_length=50)] | None = None
 
 
+TYPES_NEED_QUESTIONS: dict[str, Any] = {
+    "if": {"required": ["question_types"], "properties": {"question_types": {"type": "array"}}},
+    "then": {"required": ["questions"], "properties": {"questions": {"type": "array"}}},
+}
+
+
 class SessionBody(Body):
     """What create takes; PATCH takes the same fields, all optional."""
 
-    model_config = ConfigDict(json_schema_extra={"dependentRequired": {"question_types": ["questions"]}})
+    model_config = ConfigDict(json_schema_extra=TYPES_NEED_QUESTIONS)
 
     phone: Phone | None = None
     job_id: Label | None = None
@@ -273,11 +280,19 @@ class ConsentBody(Body):
     policy: Label | None = None
 
 
+BOTH: dict[str, Any] = {
+    "required": ["phase", "duration_seconds"],
+    "properties": {"phase": {"type": "string"}, "duration_seconds": {"type": "number"}},
+}
+
+
 class SightingBody(Body):
     """`phase`: what lasts began or ended `at` that time. `duration_seconds`: it began then and lasted so long.
 
     With neither it has happened, for a time that nobody knows.
     """
+
+    model_config = ConfigDict(json_schema_extra={"not": BOTH})
 
     type: Annotated[str, StringConstraints(max_length=60), _shown(pattern=EVENT_KINDS)]
     at: Moment | None = None

@@ -64,6 +64,11 @@ class Documented:
         if kind.endswith("json"):
             self._check_body(where, content[kind]["schema"], response.json())
 
+    def name_of(self, method: str, path: str) -> str | None:
+        """The operation's id."""
+        operation = self._operation(method, path)
+        return operation.name if operation is not None else None
+
     def errors(self, schema: dict[str, Any], value: Any) -> list[str]:
         """What is wrong with a value."""
         name = json.dumps(schema, sort_keys=True)

@@ -78,7 +78,7 @@ Filters = Annotated[Wanted, Depends(filters)]
 
 
 @router.post("/create")
-@answers(views.Created, 404)
+@answers(views.Created, 404, 409)
 async def create_session(
     body: schemas.CreateBody, request: Request, client: Client, caller: Manager, key: CommandId
 ) -> Response:
