@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: install serve test chaos lint format web clean
+.PHONY: install serve test chaos lint format web openapi clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ format: install
 # The pages' scripts, from their sources. What comes out is part of the repository: nobody else needs Node.
 web:
 	cd api/web && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm test && npm run build
+
+# The OpenAPI document as a file.
+openapi: install
+	$(BIN)/python -m api.openapi > docs/openapi.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

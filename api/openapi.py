@@ -193,7 +193,7 @@ def _describe(operation: dict[str, Any], route: RouteContext) -> None:
         parameter["required"] |= parameter["name"] == "Idempotency-Key" and required_key in calls
     shown = examples().get(name, {})
     for kind, media in operation.get("requestBody", {}).get("content", {}).items():
-        if "request" in shown and kind == "application/json":
+        if "request" in shown and kind.endswith("json"):
             media["example"] = shown["request"]
     operation["responses"] = _responses(operation, calls, scopes, said, shown)
 

@@ -6,6 +6,8 @@ secrets are replaced by others that look like them.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import tempfile
@@ -16,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from livekit.api import AccessToken
 
+from api.app import create_app
 from api.openapi import EXAMPLES
 from benchmarks.faces import astronaut, jpeg, photograph
+from orchestrator.settings import Settings
 from tests.documented import Documented
 from tests.servers import serving
 
@@ -32,6 +37,12 @@ MADE_UP = {
     r"whsec_[A-Za-z0-9+/]+=*": "whsec_QW4gZXhhbXBsZSBvZiBhIHNlY3JldCwgbm90IG9uZS4=",
     r"pik_[0-9a-f]{12}_[\w-]{43}": "pik_0123456789ab_" + "An-example-of-a-key-not-one.".ljust(43, "_"),
 }
+LIVEKIT = {
+    "LIVEKIT_URL": "ws://127.0.0.1:9",
+    "LIVEKIT_API_KEY": "recording",
+    "LIVEKIT_API_SECRET": "a-secret-of-nobody-and-for-nothing",
+}
+"""There is no LiveKit there; its webhooks are signed here."""
 PICTURE = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAEBAQ=="
 """In the place of pictures in bodies, which are long."""
 
@@ -57,20 +68,20 @@ class Recorder:
 
 
 def _request(request: httpx.Request) -> dict[str, Any]:
-    if request.headers.get("content-type") != "application/json" or not request.content:
+    if not request.headers.get("content-type", "").endswith("json") or not request.content:
         return {}
     body: Any = json.loads(request.content)
     return {"request": body | {"image": PICTURE} if "image" in body else body}
 
 
 def main() -> None:
-    settings = {"INTERVIEW_API_KEY": KEY, "INTERVIEW_PUBLIC_URL": PUBLIC_URL, "INTERVIEW_FRAME_SECONDS": "15"}
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), **settings) as service:
-        recorder = Recorder(httpx.get(f"{service.url}/openapi.json").json())
-        hooks: dict[str, list[Callable[..., Any]]] = {"response": [recorder.hear]}
-        headers = {"X-API-Key": KEY}
-        with httpx.Client(base_url=service.url, headers=headers, event_hooks=hooks, timeout=30) as http:
-            _drive(http)
+    recorder = Recorder(create_app(Settings(_env_file=None)).openapi())  # pyright: ignore[reportCallIssue]
+    for drive, settings in ((_drive, {}), (_livekit, LIVEKIT)):
+        settings = settings | {"INTERVIEW_API_KEY": KEY, "INTERVIEW_PUBLIC_URL": PUBLIC_URL}
+        with tempfile.TemporaryDirectory() as folder, serving(Path(folder), None, **settings) as service:
+            hooks: dict[str, list[Callable[..., Any]]] = {"response": [recorder.hear]}
+            with httpx.Client(base_url=service.url, headers={"X-API-Key": KEY}, event_hooks=hooks, timeout=30) as http:
+                drive(http)
     text = json.dumps(dict(sorted(recorder.found.items())), ensure_ascii=False, indent=1)
     for pattern, instead in MADE_UP.items():
         text = re.sub(pattern, instead, text)
@@ -216,6 +227,22 @@ def _problems(http: httpx.Client) -> None:
     http.put(f"{session}/draft", json={"question_index": 0, "draft": "x" * 70_000})
     http.post(f"{session}/proctoring/frame", content=b"no picture", headers=_jpeg())
     _until(lambda: http.get(session, headers={"X-API-Key": "wrong"}), 429)
+
+
+def _livekit(http: httpx.Client) -> None:
+    made = http.post(f"{API}/create", json={"name": "Ada", "email": "ada@example.com"}).json()["livekit"]
+    event = {
+        "event": "participant_joined",
+        "id": "EV_example",
+        "createdAt": "1767225600",
+        "room": {"name": made["room"]},
+        "participant": {"sid": "PA_example", "identity": made["participant"]},
+    }
+    body = json.dumps(event).encode()
+    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    signed = AccessToken(LIVEKIT["LIVEKIT_API_KEY"], LIVEKIT["LIVEKIT_API_SECRET"]).with_sha256(digest).to_jwt()
+    headers = {"Authorization": signed, "Content-Type": "application/webhook+json"}
+    http.post(f"{API}/livekit/webhook", content=body, headers=headers)
 
 
 def _until(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,22 +32,9 @@ class InvalidInput(Problem):
 class Conflict(Problem):
     """`current_status`: the session's, if it is about one. `allowed_actions`: what its state allows."""
 
-    current_status: Status | None = sometimes()
+    current_status: Status | Literal["deleted"] | None = sometimes()
     allowed_actions: list[str] = sometimes()
 
 
 MODELS: dict[int, type[Problem]] = {400: InvalidInput, 409: Conflict}
 """Those that have more than others."""
-
-
-def example(status: int, title: str, code: str, detail: str, **more: Any) -> dict[str, Any]:
-    """A problem document as it is answered."""
-    return {
-        "type": f"urn:parallel-interview:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "request_id": "6f1d2c3b4a596877",
-        **more,
-    }

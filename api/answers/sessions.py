@@ -306,7 +306,7 @@ class BulkFailed(Answer):
     detail: str
     retry_after: Annotated[float, Field(ge=0)] = sometimes()
     errors: list[BrokenRule] = sometimes()
-    current_status: Status | None = sometimes()
+    current_status: Status | Literal["deleted"] | None = sometimes()
     allowed_actions: list[str] = sometimes()
 
 
