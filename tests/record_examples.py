@@ -35,7 +35,7 @@ HOOKS_URL = "https://hooks.example.com/interviews"
 MADE_UP = {
     r"eyJ[\w-]+\.[\w-]+\.[\w-]+": "eyJhbGciOiJIUzI1NiJ9.eyJ1c2UiOiJjYW5kaWRhdGUifQ.c2lnbmF0dXJl",
     r"whsec_[A-Za-z0-9+/]+=*": "whsec_QW4gZXhhbXBsZSBvZiBhIHNlY3JldCwgbm90IG9uZS4=",
-    r"pik_[0-9a-f]{12}_[\w-]{43}": "pik_0123456789ab_" + "An-example-of-a-key-not-one.".ljust(43, "_"),
+    r"pik_[0-9a-f]{12}_[\w-]{43}": "pik_0123456789ab_" + "An-example-of-a-key-and-not-one".ljust(43, "_"),
 }
 LIVEKIT = {
     "LIVEKIT_URL": "ws://127.0.0.1:9",
