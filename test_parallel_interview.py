@@ -773,7 +773,8 @@ class Menu:
             return typing
         how = "Enter begins a line, Ctrl-D sends" if question["type"] == "coding" else "Enter sends"
         title = f"Question {question['index'] + 1}, {question['time_limit_seconds']:g} s"
-        self.console.print(Panel(escape(question["text"]), title=title, subtitle=how, expand=False))
+        self.console.print(Panel(escape(question["text"]), title=title, expand=False))
+        self.console.print(f"{how}.", style="dim")
         typing = Typing(question)
         draft = frame.get("draft") if frame["type"] == "state" else None
         if draft is not None:

@@ -16,9 +16,12 @@ from starlette.exceptions import HTTPException
 
 from api.security import authenticated
 from orchestrator import errors
+from orchestrator.interview.allowed import OF_CANDIDATES
+from orchestrator.interview.commands import Caller, Role
 
 log = logging.getLogger(__name__)
 
+NOT_SAID_TO_BE_JSON = "Send JSON, with Content-Type: application/json."
 MOST_SENTENCES = 100
 UNEXPECTED = "Something went wrong on our side; it has been logged."
 
@@ -67,16 +70,20 @@ async def on_orchestrator_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    return problem(request, status_of(error), error.detail, error.code, headers, **members(error))
+    caller: Caller | None = getattr(request.state, "caller", None)
+    role = caller.role if caller is not None else "staff"
+    return problem(request, status_of(error), error.detail, error.code, headers, **members(error, role))
 
 
-def members(error: errors.OrchestratorError) -> dict[str, Any]:
-    """What a client is told of an error beside its detail and code."""
+def members(error: errors.OrchestratorError, role: Role = "staff") -> dict[str, Any]:
+    """What a client is told of an error beside its detail and code. Candidates learn what they may do."""
     shown = {k: v for k, v in error.fields.items() if k in ("errors", "quality", "current_status", "allowed_actions")}
     if isinstance(error, errors.InvalidInput):
         shown.setdefault("errors", [{"pointer": "", "detail": error.detail}])
     if isinstance(error, errors.StateConflict):
         shown = {"current_status": None, "allowed_actions": [], **shown}
+        if role == "candidate":
+            shown["allowed_actions"] = [action for action in shown["allowed_actions"] if action in OF_CANDIDATES]
     return shown
 
 
@@ -86,8 +93,14 @@ async def on_bad_request(request: Request, error: Exception) -> Response:
         await authenticated(request)  # a body is read before the caller is known
     except errors.OrchestratorError as refused:
         return await on_orchestrator_error(request, refused)
+    if error.body is not None and not isinstance(error.body, dict | list) and "json" not in _content_type(request):
+        return await on_orchestrator_error(request, errors.InvalidInput(NOT_SAID_TO_BE_JSON))
     invalid = broken_rules(error.errors())
     return problem(request, 400, invalid.detail, invalid.code, errors=invalid.errors)
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").lower()
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

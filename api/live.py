@@ -351,7 +351,11 @@ class LiveChannel:
         return reply if received.command_id is None else reply | {"command_id": received.command_id}
 
     def _refusal(self, error: OrchestratorError, received: Received) -> dict[str, Any]:
-        refusal = self._reply("error", received) | {"code": error.code, "detail": error.detail, **members(error)}
+        refusal = self._reply("error", received) | {
+            "code": error.code,
+            "detail": error.detail,
+            **members(error, self._reader.caller.role),
+        }
         if isinstance(error, Retryable):
             refusal["retry_after"] = error.retry_after
         return refusal | {"status": status_of(error)}

@@ -215,10 +215,11 @@ def create_key(
     ],
     scope: Annotated[list[Opens], typer.Option(help="What it opens; may be given more than once.")],
     days: Annotated[float | None, typer.Option(min=0.01, help="How long it is good; not given: until revoked.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A new file for the key, which only you can read.")] = None,
     url: Url = DEFAULT_URL,
     api_key: Key = None,
 ) -> None:
-    """Make a staff key, and print it: nobody can see it again.
+    """Make a staff key, and print it (or write it to a file): nobody can see it again.
 
     read: look at everything but pictures. manage: read, and create, change and delete sessions and question banks.
     proctor: read, pictures, verdicts, the clock of live interviews. admin: everything.
@@ -228,11 +229,14 @@ def create_key(
     body: dict[str, Any] = {"name": name, "scopes": [one.value for one in dict.fromkeys(scope)]}
     if days is not None:
         body["expires_at"] = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    if output is not None and output.exists():
+        typer.echo(f"error: {output} is there already; a key that is in it would be lost", err=True)
+        raise typer.Exit(1)
     with _service(url, api_key) as http:
         answer = http.post("/keys", json=body)
         made = _member(answer, "key")
     typer.echo(f"{made['key_id']}: {made['name']}, {', '.join(made['scopes'])}", err=True)
-    typer.echo(answer.json()["secret"])
+    _write([answer.json()["secret"] + "\n"], output)
 
 
 @keys.command("list")
@@ -240,10 +244,12 @@ def list_keys(url: Url = DEFAULT_URL, api_key: Key = None) -> None:
     """Show the keys that were ever made; not their secrets, which nobody knows."""
     with _service(url, api_key) as http:
         found: list[dict[str, Any]] = _member(http.get("/keys"), "keys")
-    rows = Table("key", "name", "scopes", "state", "created", "by", "expires")
+    rows = Table()
+    for column in ("key", "name", "scopes", "state", "created", "by", "expires"):
+        rows.add_column(column, no_wrap=column in ("key", "state", "created", "expires"), overflow="fold")
     for key in found:
-        values = (key["key_id"], escape(key["name"]), " ".join(key["scopes"]), key["state"], key["created_at"])
-        rows.add_row(*values, escape(key["created_by"]), key["expires_at"] or "never")
+        values = (key["key_id"], escape(key["name"]), " ".join(key["scopes"]), key["state"], key["created_at"][:10])
+        rows.add_row(*values, escape(key["created_by"]), (key["expires_at"] or "never")[:10])
     Console().print(rows)
 
 
@@ -326,7 +332,8 @@ def _write(lines: Iterable[str], output: Path | None) -> None:
 @contextmanager
 def _service(url: str, api_key: str | None) -> Iterator[httpx.Client]:
     """A client of the service; a service that does not answer is one clear line and exit code 1."""
-    headers = {"X-API-Key": api_key} if api_key else {}
+    key = api_key or _key_of_the_settings()
+    headers = {"X-API-Key": key} if key else {}
     try:
         with httpx.Client(base_url=f"{url.rstrip('/')}/api/parallel_interview", headers=headers, timeout=10) as http:
             yield http
@@ -335,10 +342,19 @@ def _service(url: str, api_key: str | None) -> Iterator[httpx.Client]:
         raise typer.Exit(1) from None
 
 
+def _key_of_the_settings() -> str | None:
+    """The one in a `.env` file of this folder."""
+    from orchestrator.settings import get_settings
+
+    key = get_settings().api_key
+    return key.get_secret_value() if key is not None else None
+
+
 def _member(response: httpx.Response, name: str) -> Any:
     body = response.json()
     if response.status_code != 200:
-        typer.echo(f"error: {body.get('detail', response.status_code)}", err=True)
+        how = " Set INTERVIEW_API_KEY, or give --api-key." if response.status_code == 401 else ""
+        typer.echo(f"error: {body.get('detail', response.status_code)}{how}", err=True)
         raise typer.Exit(1)
     return body[name]
 

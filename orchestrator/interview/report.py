@@ -297,7 +297,11 @@ def spans(state: State, told: Sequence[Mapping[str, Any]], seen: Iterable[Seen])
         ),
         *(_moment("clock", "extended", f"+{e['ms'] / 1000:g} s", e) for e in told if e["type"] == "extended"),
         *_connections(told, last),
-        *(_moment("machine", "moved", e["cause"], e) for e in told if e["type"] == "activated"),
+        *(
+            _moment("machine", "started" if e["cause"] == "start" else "moved", e["cause"], e)
+            for e in told
+            if e["type"] == "activated"
+        ),
         *(_sighting(one, last) for one in seen if one.kind != NETWORK_LOST),
     ]
     clipped = [Span(s.lane, s.kind, s.label, max(first, s.begin), min(last, s.end)) for s in found]

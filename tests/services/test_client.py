@@ -300,4 +300,4 @@ def test_the_readme_says_what_works(service: Serve, tmp_path: Path, name: str, c
 
 
 def test_the_readme_has_an_example_of_each_kind() -> None:
-    assert [name for name, _ in examples()] == ["blocking", "asyncio", "live"]
+    assert [name for name, _ in examples()] == ["blocking", "asyncio", "live", "watching"]
