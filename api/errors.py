@@ -16,8 +16,6 @@ from starlette.exceptions import HTTPException
 
 from api.security import authenticated
 from orchestrator import errors
-from orchestrator.interview.allowed import OF_CANDIDATES
-from orchestrator.interview.commands import Caller, Role
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +68,16 @@ async def on_orchestrator_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    caller: Caller | None = getattr(request.state, "caller", None)
-    role = caller.role if caller is not None else "staff"
-    return problem(request, status_of(error), error.detail, error.code, headers, **members(error, role))
+    return problem(request, status_of(error), error.detail, error.code, headers, **members(error))
 
 
-def members(error: errors.OrchestratorError, role: Role = "staff") -> dict[str, Any]:
-    """What a client is told of an error beside its detail and code. Candidates learn what they may do."""
+def members(error: errors.OrchestratorError) -> dict[str, Any]:
+    """What a client is told of an error beside its detail and code."""
     shown = {k: v for k, v in error.fields.items() if k in ("errors", "quality", "current_status", "allowed_actions")}
     if isinstance(error, errors.InvalidInput):
         shown.setdefault("errors", [{"pointer": "", "detail": error.detail}])
     if isinstance(error, errors.StateConflict):
         shown = {"current_status": None, "allowed_actions": [], **shown}
-        if role == "candidate":
-            shown["allowed_actions"] = [action for action in shown["allowed_actions"] if action in OF_CANDIDATES]
     return shown
 
 

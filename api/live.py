@@ -354,7 +354,7 @@ class LiveChannel:
         refusal = self._reply("error", received) | {
             "code": error.code,
             "detail": error.detail,
-            **members(error, self._reader.caller.role),
+            **members(error),
         }
         if isinstance(error, Retryable):
             refusal["retry_after"] = error.retry_after

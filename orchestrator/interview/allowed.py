@@ -13,7 +13,6 @@ ALLOWED_ACTIONS = {
     "completed": ("link", "delete"),
     "deleted": (),
 }
-OF_CANDIDATES = frozenset({"start", "answer", "draft", "end", "consent", "token"})
 
 
 def allowed_actions(state: State) -> list[str]:
