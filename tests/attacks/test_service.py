@@ -180,7 +180,7 @@ async def test_operators_are_refused_or_mean_themselves(http: httpx.AsyncClient,
             assert answer["sessions"] == [], (name, value)
     for value in ("WyQkZ3QiXQ", base64.urlsafe_b64encode(bytes(16) + b'[{"$gt": 0}, ""]').decode(), "\0", "a" * 200):
         assert (await http.get("/sessions", params={"cursor": value}, headers=real.staff)).status_code == 400
-    for value in ('{"$ne": ""}', ".*", "*@*", "%@%", "ada"):
+    for value in ('{"$ne": ""}', ".*@.*", "*@*", "%@%", "ada"):
         erased = checked(await http.delete("/candidates", params={"email": value}, headers=real.staff), 200)
         assert erased["erased_sessions"] == 0
     assert checked(await http.get("/sessions", params={"email": "ada.one@example.com"}, headers=real.staff), 200)[
