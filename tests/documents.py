@@ -186,12 +186,12 @@ class Examples:
             )
         )
         return subprocess.run(
-            ["bash", "-c", script],
+            ["timeout", "--kill-after=5", str(EXAMPLE_SECONDS), "bash", "-c", script],  # ends what it has begun, too
             cwd=self._folder,
             env=self._environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=EXAMPLE_SECONDS,
             check=False,
         )
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-import yaml
 from skimage import data as photographs
 
 from tests.documents import DOCUMENTS, Examples, blocks
@@ -57,8 +56,6 @@ def run(document: Path, service: Serve, folder: Path) -> None:
 
 
 def lay_out(folder: Path) -> None:
-    """What the reader of an example has: a picture of a candidate, a question bank, and a list of candidates."""
+    """What the reader of an example has: a picture of a candidate, and a list of candidates."""
     PIL.Image.fromarray(photographs.astronaut()).crop((130, 0, 330, 230)).save(folder / "portrait.jpg")
-    bank = {"job_id": "backend", "title": "Backend", "questions": [{"text": "What is an index?"}]}
-    (folder / "bank.yaml").write_text(yaml.safe_dump(bank))
     (folder / "candidates.csv").write_text("name,email\nAda Lovelace,ada@example.com\n")
