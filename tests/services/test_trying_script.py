@@ -163,6 +163,7 @@ class Terminal:
 
         def take_terminal() -> None:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs in the background may be told to take no notice
 
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), *options],
