@@ -333,6 +333,9 @@ def _write(lines: Iterable[str], output: Path | None) -> None:
 def _service(url: str, api_key: str | None) -> Iterator[httpx.Client]:
     """A client of the service; a service that does not answer is one clear line and exit code 1."""
     key = api_key or _key_of_the_settings()
+    if key is not None and not key.isascii():
+        typer.echo("error: the staff key has a character that no key has; was it copied in full?", err=True)
+        raise typer.Exit(1)
     headers = {"X-API-Key": key} if key else {}
     try:
         with httpx.Client(base_url=f"{url.rstrip('/')}/api/parallel_interview", headers=headers, timeout=10) as http:

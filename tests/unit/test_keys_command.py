@@ -72,5 +72,10 @@ def test_a_first_key_that_could_make_no_other_is_refused(service: MemoryClient) 
     assert service.store.staff == {}
 
 
+def test_a_key_that_was_not_copied_in_full_is_one_clear_line() -> None:
+    result = run("list", "--api-key", "pik_…")
+    assert result.exit_code == 1 and "copied in full" in result.output and "Traceback" not in result.output
+
+
 def test_the_command_knows_every_scope() -> None:
     assert [scope.value for scope in cli.Opens] == list(SCOPES)
