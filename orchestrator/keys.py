@@ -64,6 +64,10 @@ class StaffKey:
         """Whether it is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
+    def makes_others(self, now: int) -> bool:
+        """Whether other keys can be made with it, for ever: one such key must be left."""
+        return "admin" in self.scopes and self.is_good(now) and self.expires_at is None
+
 
 def opened_by(scopes: tuple[Scope, ...]) -> frozenset[Scope]:
     return frozenset[Scope]().union(*(_IMPLIED[scope] for scope in scopes))

@@ -7,7 +7,7 @@ ends within the limit, whatever the URL says.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from pymongo.write_concern import WriteConcern
 
 from orchestrator.errors import InvalidInput, OrchestratorError, OutcomeUnknown, Unavailable
 
+TRIES = 10
 DURABLE = WriteConcern(w="majority", j=True)
 
 
@@ -43,6 +44,27 @@ def open_client(url: str, timeout_seconds: float) -> AsyncIOMotorClient[dict[str
 
 def database(client: AsyncIOMotorClient[dict[str, Any]], name: str) -> Any:
     return client.get_database(name, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY)
+
+
+async def changed(
+    collection: Any, name: str, timeout_seconds: float, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """What a document {_id, content} was and has become, whoever else changes it meanwhile; None if there is none.
+
+    Raises Unavailable if others change it all the time.
+    """
+    for _ in range(TRIES):
+        async with guarded(timeout_seconds, writing=True):
+            before = await collection.find_one({"_id": name})
+            if before is None:
+                return None
+            after = change(before)
+            if after["content"] == before["content"]:
+                return before, before
+            result = await collection.replace_one({"_id": name, "content": before["content"]}, after)
+        if result.matched_count:
+            return before, after
+    raise Unavailable("It is being changed by others; try again.", retry_after=1)
 
 
 @asynccontextmanager

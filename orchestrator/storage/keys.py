@@ -9,11 +9,9 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from orchestrator.errors import NotFound, Unavailable
+from orchestrator.errors import NotFound
 from orchestrator.keys import StaffKey
-from orchestrator.storage.connection import guarded
-
-TRIES = 10
+from orchestrator.storage.connection import changed, guarded
 
 
 class KeyStore:
@@ -39,20 +37,10 @@ class KeyStore:
 
     async def change_staff_key(self, key_id: str, change: Callable[[StaffKey], StaffKey]) -> StaffKey:
         """What has become of it. Raises NotFound."""
-        for _ in range(TRIES):
-            async with guarded(self._timeout, writing=True):
-                found = await self._db.staff_keys.find_one({"_id": key_id})
-                if found is None:
-                    raise NotFound(f"There is no key {key_id[:100]!r}.")
-                before = _key(found)
-                after = change(before)
-                if after == before:
-                    return before
-                same = {"_id": key_id, "content": found["content"]}
-                result = await self._db.staff_keys.replace_one(same, _document(after))
-            if result.matched_count:
-                return after
-        raise Unavailable("The key is being changed by others; try again.", retry_after=1)
+        found = await changed(self._db.staff_keys, key_id, self._timeout, lambda d: _document(change(_key(d))))
+        if found is None:
+            raise NotFound(f"There is no key {key_id[:100]!r}.")
+        return _key(found[1])
 
 
 def _document(key: StaffKey) -> dict[str, Any]:

@@ -22,13 +22,12 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from orchestrator.errors import NotFound, Unavailable
 from orchestrator.interview.entry import Entry
-from orchestrator.storage.connection import guarded
+from orchestrator.storage.connection import changed, guarded
 from orchestrator.storage.documents import entry_document, entry_of
 from orchestrator.webhooks import LONGEST_PAUSE_MS, Endpoint, Message
 
 KNOWN_SECONDS = 1.0
 """For how long a process may believe that there is no endpoint."""
-TRIES = 10
 DUPLICATE_KEY = 11000
 
 
@@ -68,22 +67,15 @@ class WebhookStore:
 
     async def change_endpoint(self, endpoint_id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint:
         """What has become of it. Raises NotFound."""
-        for _ in range(TRIES):
-            async with guarded(self._timeout, writing=True):
-                found = await self._db.webhook_endpoints.find_one({"_id": endpoint_id})
-                if found is None:
-                    raise _unknown(endpoint_id)
-                before = _endpoint(found)
-                after = change(before)
-                if after == before:
-                    return before
-                same = {"_id": endpoint_id, "content": found["content"]}
-                result = await self._db.webhook_endpoints.replace_one(same, _endpoint_document(after))
-            if result.matched_count:
-                if after.enabled and not before.enabled:
-                    await asyncio.sleep(KNOWN_SECONDS)
-                return after
-        raise Unavailable("The webhook is being changed by others; try again.", retry_after=1)
+        found = await changed(
+            self._db.webhook_endpoints, endpoint_id, self._timeout, lambda d: _endpoint_document(change(_endpoint(d)))
+        )
+        if found is None:
+            raise _unknown(endpoint_id)
+        before, after = map(_endpoint, found)
+        if after.enabled and not before.enabled:
+            await asyncio.sleep(KNOWN_SECONDS)
+        return after
 
     async def delete_endpoint(self, endpoint_id: str) -> bool:
         """Its messages go with it."""

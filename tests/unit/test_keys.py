@@ -219,7 +219,7 @@ def test_scopes_are_remembered_for_the_documentation() -> None:
     assert SCOPES_OF[scoped("read", candidate=True)] == (("read",), True)
 
 
-async def test_pictures_of_a_report_need_the_scope_proctor() -> None:
+def test_managing_does_not_imply_to_see_pictures() -> None:
     key = StaffKey("0" * 12, "x", ("manage",), "", 0, "open")
     assert key.opens == {"read", "manage"} and "proctor" not in key.opens
 
