@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
+import time
 from types import FrameType
 from typing import Any
 
@@ -18,18 +20,44 @@ from orchestrator.settings import get_settings
 
 
 class FrontEnd(uvicorn.Server):
-    """A server that says so on /readyz once it has been asked to end; calls under way are finished."""
+    """A server that says so on /readyz once it has been asked to end; calls under way are finished.
+
+    `stop_delay`: seconds for which it takes calls after it was asked, so that load balancers see it go.
+    """
+
+    def __init__(self, config: uvicorn.Config, stop_delay: float = 0.0) -> None:
+        super().__init__(config)
+        self._stop_delay = stop_delay
+        self._leave_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         # What is there now stays: without it a full collection takes milliseconds, and not tenths of a second.
         gc.collect()
         gc.freeze()
+        _tell_that_it_is_ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         app: Any = self.config.app
         app.state.draining = True
-        super().handle_exit(sig, frame)
+        if self._leave_at is None and self._stop_delay > 0:
+            self._leave_at = time.monotonic() + self._stop_delay
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._leave_at is not None and time.monotonic() >= self._leave_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def _tell_that_it_is_ready() -> None:
+    """To `serve`, if it waits for it with the end of the one whose place this one takes."""
+    pipe = os.environ.pop("INTERVIEW_READY_FD", None)
+    if pipe is not None:
+        with contextlib.suppress(OSError):
+            os.write(int(pipe), b"1")
+            os.close(int(pipe))
 
 
 def main() -> None:
@@ -51,7 +79,7 @@ def main() -> None:
         proxy_headers=bool(settings.forwarded_allow_ips),
         forwarded_allow_ips=settings.forwarded_allow_ips or None,
     )
-    FrontEnd(config).run([socket.socket(fileno=int(inherited))] if inherited else None)
+    FrontEnd(config, settings.stop_delay_seconds).run([socket.socket(fileno=int(inherited))] if inherited else None)
 
 
 if __name__ == "__main__":

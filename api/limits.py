@@ -47,6 +47,9 @@ DEFAULT_HEADERS = {
 """Of answers that do not say otherwise themselves."""
 HSTS = (b"strict-transport-security", b"max-age=31536000")
 
+CLOSE = (b"connection", b"close")
+"""Of a front end that is on its way out: whoever keeps the connection would meet its end."""
+
 _DETAIL = "The body is larger than {} bytes, the most that this call takes."
 _REQUEST_ID = re.compile(r"[\w.:-]{1,100}\Z", re.ASCII)
 
@@ -78,6 +81,7 @@ class RequestLimits:
                     *defaults,
                     *self._always,
                     *state.get("rate_headers", ()),
+                    *([CLOSE] if self._is_leaving(scope) else []),
                     (b"x-request-id", request_id.encode()),
                 ]
             await send(message)
@@ -121,6 +125,10 @@ class RequestLimits:
             await answer(scope, receive, send_with_id)
             return
         await self._app(scope, _replay(bytes(body), receive), send_with_id)
+
+    @staticmethod
+    def _is_leaving(scope: Scope) -> bool:
+        return bool(scope["app"].state.draining)
 
 
 async def _check(scope: Scope, content_type: bytes, body: bytes) -> None:
@@ -224,6 +232,6 @@ async def _refuse(send: Send, status: int, code: str, detail: str, request_id: s
         "code": code,
         "request_id": request_id,
     }
-    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+    headers = [(b"content-type", b"application/problem+json"), CLOSE]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})

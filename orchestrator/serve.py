@@ -4,8 +4,9 @@
     local Ray head      only without RAY_ADDRESS
     front ends          on one inherited socket      stopped first
 
-Each child is restarted alone. Ctrl-C or SIGTERM ends everything within 10 s: every step has its own limit,
-and whatever the children left behind is adopted (PR_SET_CHILD_SUBREAPER) and ended by its pid.
+Each child is restarted alone. SIGUSR1 replaces the front ends, one after another and without closing the socket, by
+processes of the code that is installed now. Ctrl-C or SIGTERM ends everything within 10 s: every step has its own
+limit, and whatever the children left behind is adopted (PR_SET_CHILD_SUBREAPER) and ended by its pid.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import stat
@@ -25,7 +27,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -59,12 +61,13 @@ class Child:
     """One supervised process: restarted after a pause that doubles while it keeps failing."""
 
     name: str
-    start: Callable[[], subprocess.Popen[bytes]]
+    start: Callable[..., subprocess.Popen[bytes]]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause: float = 0.5
     restart_at: float = 0.0
     terminated: bool = False
+    kill_at: float = float("inf")
 
     def ensure(self) -> bool:
         """Start it if it is not running and its pause is over. True if it was (re)started."""
@@ -82,11 +85,19 @@ class Child:
         self.process, self.started_at, self.restart_at, self.terminated = self.start(), now, 0.0, False
         return True
 
-    def terminate(self) -> None:
-        """Ask it to end, once."""
+    def terminate(self, seconds: float = float("inf")) -> None:
+        """Ask it to end, once. `seconds`: after which `has_ended` sees to it."""
         if self.process is not None and self.process.poll() is None and not self.terminated:
             self.terminated = True
+            self.kill_at = time.monotonic() + seconds
             self.process.terminate()
+
+    def has_ended(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            return True
+        if time.monotonic() >= self.kill_at:
+            self.process.kill()
+        return False
 
     def stop(self, seconds: float) -> None:
         """SIGTERM, wait, SIGKILL."""
@@ -102,6 +113,23 @@ class Child:
 
 
 @dataclass
+class Successor:
+    """A front end that takes another's place once it is ready."""
+
+    child: Child
+    process: subprocess.Popen[bytes]
+    pipe: int
+    """On which it says that it is ready."""
+    give_up: float = field(default_factory=lambda: time.monotonic() + READY_SECONDS)
+
+    def is_ready(self) -> bool | None:
+        """None: not yet. False: it does not come up."""
+        if select.select([self.pipe], [], [], 0)[0]:
+            return bool(os.read(self.pipe, 1))  # nothing: it has ended
+        return None if time.monotonic() < self.give_up else False
+
+
+@dataclass
 class Supervisor:
     """The processes of one `serve`, in the order in which they depend on each other."""
 
@@ -113,6 +141,11 @@ class Supervisor:
     """Whether to listen beyond loopback even if there is no key."""
     stopping: bool = False
     children: list[Child] = field(default_factory=list)
+    outdated: list[Child] = field(default_factory=list)
+    """Front ends that are to be replaced, one after another."""
+    successor: Successor | None = None
+    leaving: list[Child] = field(default_factory=list)
+    """What has been replaced and finishes its calls."""
     database: EmbeddedServer | None = None
     database_restart_at: float = 0.0
     ray: Child | None = None
@@ -126,6 +159,7 @@ class Supervisor:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         signal.signal(signal.SIGINT, self._ask_to_stop)
         signal.signal(signal.SIGTERM, self._ask_to_stop)
+        signal.signal(signal.SIGUSR1, self._ask_to_replace)
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             self._check_policy()
@@ -159,6 +193,13 @@ class Supervisor:
 
     def _ask_to_stop(self, signum: int, frame: object) -> None:
         self.stopping = True
+
+    def _ask_to_replace(self, signum: int, frame: object) -> None:
+        self.outdated = list(self.children)
+
+    @property
+    def _stop_seconds(self) -> float:
+        return FRONT_END_STOP_SECONDS + self.settings.stop_delay_seconds
 
     @property
     def _needs_key(self) -> bool:
@@ -253,7 +294,45 @@ class Supervisor:
             start = functools.partial(self._spawn, command, None, fd)
             self.children.append(Child(f"front end {number + 1}", start))
 
-    def _spawn(self, command: list[str], log_name: str | None, socket_fd: int | None = None) -> subprocess.Popen[bytes]:
+    def _replace(self) -> None:
+        """Replace outdated front ends, one at a time: the older one ends when the newer one is ready, and stays if that
+        one does not come up. The socket stays open throughout."""
+        self.leaving = [child for child in self.leaving if not child.has_ended()]
+        if self.successor is None:
+            if self.outdated:
+                self.successor = self._start_successor(self.outdated.pop(0))
+            return
+        ready = self.successor.is_ready()
+        if ready is None:
+            return
+        child, newer = self.successor.child, self.successor.process
+        os.close(self.successor.pipe)
+        self.successor = None
+        if not ready:
+            newer.kill()
+            self.outdated.clear()
+            say("restart", f"a new {child.name} does not come up; the old ones stay")
+            return
+        older = replace(child, name=f"old {child.name}")
+        older.terminate(self._stop_seconds)
+        self.leaving.append(older)
+        child.process, child.started_at, child.restart_at = newer, time.monotonic(), 0.0
+        say("restart", f"{child.name} is replaced" + ("" if self.outdated else "; that was the last"))
+
+    def _start_successor(self, child: Child) -> Successor:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            return Successor(child, child.start(ready_fd=writing), reading)
+        finally:
+            os.close(writing)
+
+    def _spawn(
+        self, command: list[str], log_name: str | None, socket_fd: int | None = None, ready_fd: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        given = [fd for fd in (socket_fd, ready_fd) if fd is not None]
+        extra = {} if socket_fd is None else _front_end_environment(socket_fd)
+        if ready_fd is not None:
+            extra["INTERVIEW_READY_FD"] = str(ready_fd)
         log = open(self.data_dir / log_name, "ab") if log_name else None  # noqa: SIM115 - the child's
         try:
             return subprocess.Popen(
@@ -263,8 +342,8 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
-                pass_fds=() if socket_fd is None else (socket_fd,),
-                env=os.environ | self.environment | ({} if socket_fd is None else _front_end_environment(socket_fd)),
+                pass_fds=given,
+                env=os.environ | self.environment | extra,
             )
         finally:
             if log is not None:
@@ -281,6 +360,7 @@ class Supervisor:
         if self.ray is not None and self.ray.ensure():
             for child in self.children:
                 child.stop(1.0)
+        self._replace()
         for child in self.children:
             child.ensure()
         _reap(self._own_pids())
@@ -297,7 +377,8 @@ class Supervisor:
             self.database_restart_at = time.monotonic() + DATABASE_PAUSE_SECONDS
 
     def _own_pids(self) -> set[int]:
-        processes = [c.process for c in (*self.children, self.ray) if c is not None]
+        processes = [c.process for c in (*self.children, *self.leaving, self.ray) if c is not None]
+        processes.append(self.successor.process if self.successor is not None else None)
         pids = {p.pid for p in processes if p is not None}
         return pids | ({self.database.pid} if self.database and self.database.pid else set())
 
@@ -334,10 +415,14 @@ class Supervisor:
     def _stop(self) -> None:
         if self.children or self.ray or self.database:
             say("stopping", "front ends, then Ray, then the database")
-        for child in self.children:
+        if self.settings.stop_delay_seconds == 0 and self.listener is not None:
+            self.listener.close()  # else callers would wait for an answer until everything has ended
+        if self.successor is not None:
+            self.successor.process.kill()
+        for child in (*self.children, *self.leaving):
             child.terminate()
-        for child in self.children:
-            child.stop(FRONT_END_STOP_SECONDS)
+        for child in (*self.children, *self.leaving):
+            child.stop(self._stop_seconds)
         if self.ray is not None:
             self.ray.stop(RAY_STOP_SECONDS)
             _end_descendants(keep={self.database.pid} if self.database else set())

@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     """How often each staff key may call, at each front end."""
     candidate_requests_per_minute: float = Field(600, gt=0)
     """How often each candidate may call, at each front end."""
+    stop_delay_seconds: float = Field(0, ge=0, le=300)
+    """For how long a front end that was asked to end takes calls, while /readyz says that it is on its way out."""
     closed: bool = False
     """Whether a key is needed even though none was ever made; `serve` sets it where it listens beyond loopback."""
 
