@@ -128,7 +128,8 @@ class RequestLimits:
 
     @staticmethod
     def _is_leaving(scope: Scope) -> bool:
-        return bool(scope["app"].state.draining)
+        app = scope.get("app")
+        return app is not None and app.state.draining
 
 
 async def _check(scope: Scope, content_type: bytes, body: bytes) -> None:
