@@ -46,6 +46,7 @@ from orchestrator.interview.proctoring import NOTHING_MORE, is_repeat
 from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, load_state, snapshot_of
+from orchestrator.interview.wire import Wire
 from orchestrator.journal import WatchedJournal
 from orchestrator.session import DraftSaved, Reply, Request, Session
 
@@ -82,7 +83,7 @@ class DeactivationReason(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Wire):
     """What an actor holds: the newest epoch tells two that claim one session apart. No session: it is warm."""
 
     session_id: str | None
@@ -91,7 +92,7 @@ class Holding:
 
 
 @dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(Wire):
     """What an actor needs to take a session: its state as far as the sender knows it, and why.
 
     `state` is JSON text; a stale one costs a collision and a read, nothing else. None: read it.

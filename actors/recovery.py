@@ -11,6 +11,7 @@ from actors import cluster
 from actors.interview import Activation, Holding
 from orchestrator.errors import NotFound, Retryable
 from orchestrator.interview.state import State, dump_state
+from orchestrator.interview.wire import Wire
 from orchestrator.session import state_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(Wire):
     """An actor that is known to hold its session no longer, and since when (ms)."""
 
     actor: str

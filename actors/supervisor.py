@@ -26,6 +26,7 @@ from actors.recovery import PING_SECONDS, Found, Loss, recovery_of
 from orchestrator.errors import NotFound, OrchestratorError, Retryable, Unavailable
 from orchestrator.interview.commands import SYSTEM, Park
 from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, snapshot_of
+from orchestrator.interview.wire import Wire
 from orchestrator.session import Reply, Request, Session
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ AWAY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Wire):
     """Where a session is held now, and what became of the command that caused the activation."""
 
     actor: str

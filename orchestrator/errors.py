@@ -15,7 +15,8 @@
     └── Retryable             nothing is wrong with the request; carries retry_after
         ├── TooManyRequests   this caller sends more than is taken
         ├── Unavailable       a part of the system is away; the command was not executed
-        │   └── ClusterFull   no place for one more live interview
+        │   ├── ClusterFull   no place for one more live interview
+        │   └── NewerSchema   what is stored was written by a newer version than this process has
         ├── OutcomeUnknown    a write may or may not have landed: repeat with the same id
         ├── Moved             this actor has let the session go; the command was not executed
         └── Fenced            a newer owner holds the session; the command was not executed
@@ -137,6 +138,10 @@ class Unavailable(Retryable):
 
 class ClusterFull(Unavailable):
     code = "cluster_full"
+
+
+class NewerSchema(Unavailable):
+    code = "newer_schema"
 
 
 class OutcomeUnknown(Retryable):

@@ -11,24 +11,25 @@ from typing import Protocol
 
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft, Snapshot
+from orchestrator.interview.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(Wire):
     """The entry is durable; `mac` is its link in the chain."""
 
     mac: str
 
 
 @dataclass(frozen=True, slots=True)
-class Collision:
+class Collision(Wire):
     """Another entry has this seq; it is carried here, and nothing was written."""
 
     stored: Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Wire):
     """A session as it is stored: a snapshot, the entries after it, and the open question's draft."""
 
     snapshot: Snapshot | None
@@ -37,7 +38,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
+class Outage(Wire):
     """The storage could not be used from `since` until `until` (both ms)."""
 
     since: int

@@ -49,6 +49,7 @@ from orchestrator.interview.sightings import Seen
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.interview.view import session_view
+from orchestrator.interview.wire import Wire
 from orchestrator.journal import Appended, Journal, Loaded
 from orchestrator.policies import policy_of
 
@@ -59,7 +60,7 @@ SLOW_APPEND_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Request(Wire):
     """A command on its way to a session. `received_at` (ms) is when the front end had it in hand."""
 
     command: Command
@@ -70,7 +71,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Wire):
     """What a command came to: the session as the caller may see it."""
 
     session: dict[str, object]
@@ -79,7 +80,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class DraftSaved:
+class DraftSaved(Wire):
     """The highest revision that is stored now, and whether it is the one that was sent."""
 
     revision: int

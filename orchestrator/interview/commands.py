@@ -19,6 +19,7 @@ from typing import Any, Literal
 from orchestrator.errors import CommandIdReused
 from orchestrator.interview.entry import canonical_json
 from orchestrator.interview.sightings import Sighting
+from orchestrator.interview.wire import Wire
 
 Role = Literal["staff", "candidate", "system"]
 QuestionType = Literal["text", "coding"]
@@ -27,7 +28,7 @@ Source = Literal["livekit", "channel"]
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Wire):
     """Who asks: `principal` names the key or token (never its value), `role` decides what is allowed."""
 
     principal: str
@@ -38,7 +39,7 @@ SYSTEM = Caller("system", "system")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Question(Wire):
     """A question as asked. Its own time limit, in seconds before the multiplier, wins over the timers."""
 
     text: str
@@ -47,7 +48,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Accommodations:
+class Accommodations(Wire):
     """What a candidate is granted: more time (1-4 times), no camera, another proctoring sensitivity."""
 
     time_multiplier: float = 1.0
@@ -56,7 +57,7 @@ class Accommodations:
 
 
 @dataclass(frozen=True, slots=True)
-class Create:
+class Create(Wire):
     """A new session. Timers are in seconds, `scheduled_at` and `expires_at` in ms since the epoch."""
 
     name: str
@@ -76,67 +77,67 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class Update(Wire):
     """Changes before the start: values by the names of Create's fields, only those that change."""
 
     changes: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class Start(Wire):
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Wire):
     question_index: int
     answer: str
     language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Wire):
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(Wire):
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class Extend:
+class Extend(Wire):
     seconds: float
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class End(Wire):
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Consent:
+class Consent(Wire):
     policy: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class NewLink:
+class NewLink(Wire):
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Wire):
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class Expire:
+class Expire(Wire):
     """A deadline has passed: close the open question, or end a session that was never started."""
 
 
 @dataclass(frozen=True, slots=True)
-class Activate:
+class Activate(Wire):
     """An actor takes the session. `silent_since` (ms): the last proof of life of whoever held it before."""
 
     actor: str
@@ -148,21 +149,21 @@ class Activate:
 
 
 @dataclass(frozen=True, slots=True)
-class Deactivate:
+class Deactivate(Wire):
     """The actor that holds the session lets it go."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Abandon:
+class Abandon(Wire):
     """End a session whose candidate has given no sign for `after_ms` of running clock since the start."""
 
     after_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Park:
+class Park(Wire):
     """Give up activating the session: its clock stops at `since` (ms) until staff retry or end it."""
 
     reason: str
@@ -170,7 +171,7 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
-class Credit:
+class Credit(Wire):
     """Nothing could be made durable from `since` until `until` (both ms; None: now): the open question gets that
     time back."""
 
@@ -180,7 +181,7 @@ class Credit:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteRoom:
+class NoteRoom(Wire):
     """What became of the session's LiveKit room. `url` is where clients reach it, `reason` why there is none."""
 
     mode: Literal["live", "fallback", "closed"]
@@ -189,7 +190,7 @@ class NoteRoom:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteConnected:
+class NoteConnected(Wire):
     """The candidate has joined: `connection` is LiveKit's participant sid, or the id of a live channel.
 
     `listed`: LiveKit has just said so when it was asked, so that it is no late news.
@@ -201,7 +202,7 @@ class NoteConnected:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteDisconnected:
+class NoteDisconnected(Wire):
     """A connection of the candidate has ended at `at` (ms), for a reason by LiveKit's name for it.
 
     `credit_ms` is the most that the clock may stand still for lost connections in one interview.
@@ -215,7 +216,7 @@ class NoteDisconnected:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteRecording:
+class NoteRecording(Wire):
     """What became of the recording. `files`: {filename, location, size (bytes), duration_seconds} of each."""
 
     status: Literal["active", "ended", "failed"]
@@ -225,7 +226,7 @@ class NoteRecording:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteSightings:
+class NoteSightings(Wire):
     """What was seen, by whoever, received since `received_at` (ms; None: now). `keyed`: what came by calls with a key,
     as (key, hash, sightings); a call that was noted before adds nothing.
     """
@@ -236,7 +237,7 @@ class NoteSightings:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteFrames:
+class NoteFrames(Wire):
     """Stills that were looked at: when they were taken (`times`, ms), and what came of them.
 
     `batch` is an id: one that was noted before changes nothing. `late`: how many of `times` were looked at late.
@@ -256,7 +257,7 @@ class NoteFrames:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteReference:
+class NoteReference(Wire):
     """A reference face was captured. `quality` has the figures by which it was found good enough."""
 
     sha256: str
@@ -266,7 +267,7 @@ class NoteReference:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteErased:
+class NoteErased(Wire):
     """The reference face, so many stills kept as evidence, or what the candidate has answered were erased."""
 
     what: Literal["reference", "stills", "answers"]
@@ -275,7 +276,7 @@ class NoteErased:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteHookFailure:
+class NoteHookFailure(Wire):
     """A proctoring hook has failed; `off`: it is not called any more."""
 
     hook: str
@@ -284,7 +285,7 @@ class NoteHookFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class Dispute:
+class Dispute(Wire):
     """The candidate objects to an event of the timeline, by its id."""
 
     event_id: int
@@ -292,7 +293,7 @@ class Dispute:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveVerdict:
+class GiveVerdict(Wire):
     """What a person makes of the session's proctoring, and why."""
 
     verdict: Literal["cleared", "escalated", "unavailable"]
@@ -300,7 +301,7 @@ class GiveVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteReport:
+class NoteReport(Wire):
     """A report was made of all events up to `as_of`. `sha256` is that of its JSON text, `score` the integrity score."""
 
     as_of: int
@@ -309,7 +310,7 @@ class NoteReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
+class Review(Wire):
     """What a person decides about the candidate after reading the report."""
 
     verdict: Literal["advance", "hold", "reject"]

@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import InvalidInput
+from orchestrator.interview.wire import Wire
 
 MAX_BODY_BYTES = 12 * 2**20
 """Well under MongoDB's 16 MiB document limit; the largest legitimate entry is a create of 4 MB."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Wire):
     """One journal entry as it is stored. `at` is in ms since the epoch; `mac` is "" until stored."""
 
     session_id: str

@@ -23,6 +23,7 @@ from orchestrator.interview.state import (
     State,
     with_command,
 )
+from orchestrator.interview.wire import known_of
 
 INVISIBLE = frozenset(
     {
@@ -144,7 +145,7 @@ def _created(session_id: str, event: dict[str, Any], at: int) -> State:
     return State(
         session_id=session_id,
         candidate=Candidate(event["name"], event["email"], event["phone"]),
-        questions=tuple(Question(**q) for q in event["questions"]),
+        questions=tuple(known_of(Question, q) for q in event["questions"]),
         created_at=at,
         at=at,
         job_id=event["job_id"],
@@ -153,10 +154,10 @@ def _created(session_id: str, event: dict[str, Any], at: int) -> State:
         coding_question_timer=event["coding_question_timer"],
         scheduled_at=event["scheduled_at"],
         expires_at=event["expires_at"],
-        accommodations=Accommodations(**event["accommodations"]),
+        accommodations=known_of(Accommodations, event["accommodations"]),
         metadata=event["metadata"],
         drawn=event.get("drawn"),
-        proctoring=Proctoring(**event.get("proctoring", {})),
+        proctoring=known_of(Proctoring, event.get("proctoring", {})),
     )
 
 
@@ -164,9 +165,9 @@ def _updated(state: State, event: dict[str, Any], at: int) -> State:
     changes: dict[str, Any] = dict(event["changes"])
     person = {k: changes.pop(k) for k in ("name", "email", "phone") if k in changes}
     if "questions" in changes:
-        changes["questions"] = tuple(Question(**q) for q in changes["questions"])
+        changes["questions"] = tuple(known_of(Question, q) for q in changes["questions"])
     if "accommodations" in changes:
-        changes["accommodations"] = Accommodations(**changes["accommodations"])
+        changes["accommodations"] = known_of(Accommodations, changes["accommodations"])
     if "max_questions" in changes:
         changes["requested_questions"] = changes.pop("max_questions")
     return replace(state, candidate=replace(state.candidate, **person), **changes)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import InvalidInput
+from orchestrator.interview.wire import Wire, known_of
 
 Source = Literal["page", "frames", "livekit", "channel", "hook", "staff"]
 """Who has seen it: the candidate's page, the analysis of stills, LiveKit, the live channel, a hook, or somebody who
@@ -69,7 +70,7 @@ def check_kind(kind: str, pointer: str = "/events") -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(Wire):
     """Something that was seen, on its way to the journal. `at` and `duration_ms` in ms.
 
     With a `phase` it is one end of an interval. Without: a whole interval if `duration_ms` is given, else a point.
@@ -236,16 +237,16 @@ class Proctoring:
 
 def loaded(doc: dict[str, Any]) -> Proctoring:
     """The inverse of `asdict`."""
-    doc = {name: value for name, value in doc.items() if name in Proctoring.__dataclass_fields__}
+    doc = dict(doc)
     for name in ("camera", "page", "page_by_stills"):
-        doc[name] = Cover(**doc.get(name, {}))
+        doc[name] = known_of(Cover, doc.get(name, {}))
     doc["stretches"] = tuple((began, until, before) for began, until, before in doc.get("stretches", ()))
-    doc["tallies"] = tuple(Tally(**tally) for tally in doc.get("tallies", ()))
+    doc["tallies"] = tuple(known_of(Tally, tally) for tally in doc.get("tallies", ()))
     doc["batches"] = tuple(doc.get("batches", ()))
     doc["calls"] = tuple((key, body_hash) for key, body_hash in doc.get("calls", ()))
     for name in ("open", "open_at_end"):
-        doc[name] = tuple(Open(**interval) for interval in doc.get(name, ()))
-    return Proctoring(**doc)
+        doc[name] = tuple(known_of(Open, interval) for interval in doc.get(name, ()))
+    return known_of(Proctoring, doc)
 
 
 def step(

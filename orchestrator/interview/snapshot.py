@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from orchestrator.interview.wire import Wire
+
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Wire):
     """A session's state after event `seq`, and the fields that lists and sweeps filter on. Times in ms.
 
     `deadline` is set only while a clock runs or will go on by itself, `unseen_since` only while it runs without a
@@ -61,7 +63,7 @@ def searched_words(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Wire):
     """The text in progress of an open question. A lower revision never replaces a higher one."""
 
     session_id: str

@@ -17,6 +17,7 @@ from orchestrator.interview import sightings
 from orchestrator.interview.commands import Accommodations, Question
 from orchestrator.interview.sightings import Proctoring
 from orchestrator.interview.snapshot import Snapshot, words_of
+from orchestrator.interview.wire import known_of
 
 Status = Literal["initialized", "in_progress", "completed", "deleted"]
 EndReason = Literal["finished", "ended_by_candidate", "ended_by_staff", "abandoned", "expired", "cancelled"]
@@ -370,22 +371,22 @@ def _fields(part: Any) -> dict[str, Any]:
 def load_state(text: str) -> State:
     """The inverse of dump_state."""
     doc: dict[str, Any] = json.loads(text)
-    doc["candidate"] = Candidate(**doc["candidate"])
-    doc["questions"] = tuple(Question(**q) for q in doc["questions"])
-    doc["accommodations"] = Accommodations(**doc["accommodations"])
-    doc["open"] = OpenQuestion(**doc["open"]) if doc["open"] else None
-    doc["answers"] = tuple(ClosedAnswer(**a) for a in doc["answers"])
-    doc["ledger"] = tuple(LedgerLine(**line) for line in doc["ledger"])
-    doc["room"] = Room(**doc.get("room", {}))
+    doc["candidate"] = known_of(Candidate, doc["candidate"])
+    doc["questions"] = tuple(known_of(Question, q) for q in doc["questions"])
+    doc["accommodations"] = known_of(Accommodations, doc["accommodations"])
+    doc["open"] = known_of(OpenQuestion, doc["open"]) if doc["open"] else None
+    doc["answers"] = tuple(known_of(ClosedAnswer, a) for a in doc["answers"])
+    doc["ledger"] = tuple(known_of(LedgerLine, line) for line in doc["ledger"])
+    doc["room"] = known_of(Room, doc.get("room", {}))
     recording = doc.get("recording", {})
-    doc["recording"] = Recording(**recording | {"files": tuple(recording.get("files", ()))})
+    doc["recording"] = known_of(Recording, recording | {"files": tuple(recording.get("files", ()))})
     presence = doc.get("presence", {})
     here = tuple((source, connection) for source, connection in presence.pop("here", ()))
     gone, replaced = tuple(presence.pop("gone", ())), tuple(presence.pop("replaced", ()))
-    doc["presence"] = Presence(here=here, gone=gone, replaced=replaced, **presence)
+    doc["presence"] = known_of(Presence, presence | {"here": here, "gone": gone, "replaced": replaced})
     doc["proctoring"] = sightings.loaded(doc.get("proctoring", {}))
     doc["commands"] = tuple((key, body_hash, at) for key, body_hash, at in doc["commands"])
-    return State(**{name: value for name, value in doc.items() if name in State.__dataclass_fields__})
+    return known_of(State, doc)
 
 
 def with_command(state: State, key: str, body_hash: str, at: int) -> State:

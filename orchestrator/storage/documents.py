@@ -1,12 +1,24 @@
-"""How journal entries, snapshots and drafts look as documents: flat, and of simple types."""
+"""How journal entries, snapshots and drafts look as documents: flat, of simple types, and with their schema's version.
+
+New fields and new kinds of events need no new version: whoever does not know them takes no notice of them. A change
+that older processes would misread makes one. Every older version is read; a newer one is refused, since it was written
+by a process that runs what this one is still to be upgraded to.
+
+    1    without the number
+    2    with the number, `schema`
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
+from orchestrator.errors import NewerSchema
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft, Snapshot
+
+SCHEMA = 2
+"""What this version writes."""
 
 
 def entry_document(entry: Entry) -> dict[str, Any]:
@@ -19,6 +31,7 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "body": entry.body,
         "digest": entry.digest,
         "mac": entry.mac,
+        "schema": SCHEMA,
     }
     if entry.tombstone:
         document["tombstone"] = 1
@@ -30,7 +43,8 @@ def entry_document(entry: Entry) -> dict[str, Any]:
 
 
 def entry_of(document: dict[str, Any]) -> Entry:
-    """The inverse of entry_document; the body of an erased entry is ""."""
+    """The inverse of entry_document; the body of an erased entry is "". Raises NewerSchema."""
+    _check(document)
     return Entry(
         document["session_id"],
         document["seq"],
@@ -47,7 +61,7 @@ def entry_of(document: dict[str, Any]) -> Entry:
 
 def snapshot_document(snapshot: Snapshot, creation: Entry | None = None) -> dict[str, Any]:
     """A snapshot; the one that create writes carries entry 1, so that it alone is the session."""
-    document = {"_id": snapshot.session_id, **asdict(snapshot)}
+    document = {"_id": snapshot.session_id, **asdict(snapshot), "schema": SCHEMA}
     if creation is not None:
         document["creation"] = entry_document(creation)
     return document
@@ -57,11 +71,13 @@ _SNAPSHOT_FIELDS = tuple(Snapshot.__dataclass_fields__)
 
 
 def snapshot_from(document: dict[str, Any]) -> Snapshot:
+    """The inverse of snapshot_document. Raises NewerSchema."""
+    _check(document)
     return Snapshot(**{name: document.get(name) for name in _SNAPSHOT_FIELDS})  # type: ignore[arg-type]
 
 
 def draft_document(draft: Draft) -> dict[str, Any]:
-    return {"_id": draft_key(draft), **asdict(draft)}
+    return {"_id": draft_key(draft), **asdict(draft), "schema": SCHEMA}
 
 
 def draft_key(draft: Draft) -> str:
@@ -69,4 +85,15 @@ def draft_key(draft: Draft) -> str:
 
 
 def draft_of(document: dict[str, Any]) -> Draft:
+    """The inverse of draft_document. Raises NewerSchema."""
+    _check(document)
     return Draft(**{name: document[name] for name in Draft.__dataclass_fields__})
+
+
+def _check(document: dict[str, Any]) -> None:
+    if document.get("schema", 1) > SCHEMA:
+        raise NewerSchema(
+            f"What is stored has version {document['schema']} of the schema, and this process knows {SCHEMA} at most: "
+            "it is to be upgraded.",
+            retry_after=10,
+        )

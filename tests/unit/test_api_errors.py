@@ -26,6 +26,7 @@ def test_every_error_has_a_status_in_the_table(cls: type[OrchestratorError]) -> 
         (errors.StaleVersion("No."), 412, "stale_version"),
         (errors.CommandIdReused("No."), 422, "idempotency_key_reused"),
         (errors.ClusterFull("No.", retry_after=2.2), 503, "cluster_full"),
+        (errors.NewerSchema("No.", retry_after=10), 503, "newer_schema"),
         (errors.OutcomeUnknown("No."), 503, "outcome_unknown"),
         (errors.StateConflict("No."), 409, "state_conflict"),
         (KeyError("ada@example.com"), 500, "internal_error"),
