@@ -22,7 +22,7 @@ from actors.pool import Warm, WarmPool
 from actors.recovery import ACTOR_PREFIX, Loss, look_at_all
 from actors.supervisor import Live, Placement, Supervisor
 from actors.watchdog import Watchdog
-from orchestrator import hooks, logs
+from orchestrator import __version__, hooks, logs
 from orchestrator.errors import NotFound, OrchestratorError, Retryable
 from orchestrator.settings import get_settings
 
@@ -245,7 +245,8 @@ class Registry:
         while not self._ready.is_set():
             try:
                 await self._adopt()
-                log.info("registry is up", extra={"live": len(self._supervisor.live), "warm": self._pool.ready})
+                held = {"live": len(self._supervisor.live), "warm": self._pool.ready}
+                log.info("registry is up", extra={"version": __version__, **held})
                 self._ready.set()
             except Exception as error:
                 log.warning("registry start failed, trying again", extra={"reason": repr(error)})

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.errors import NewerSchema
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft, Snapshot
+from orchestrator.interview.wire import known_of
 
 SCHEMA = 2
 """What this version writes."""
@@ -67,13 +68,10 @@ def snapshot_document(snapshot: Snapshot, creation: Entry | None = None) -> dict
     return document
 
 
-_SNAPSHOT_FIELDS = tuple(Snapshot.__dataclass_fields__)
-
-
 def snapshot_from(document: dict[str, Any]) -> Snapshot:
     """The inverse of snapshot_document. Raises NewerSchema."""
     _check(document)
-    return Snapshot(**{name: document.get(name) for name in _SNAPSHOT_FIELDS})  # type: ignore[arg-type]
+    return known_of(Snapshot, {"unseen_since": None, **document})  # the first documents did not have it
 
 
 def draft_document(draft: Draft) -> dict[str, Any]:
@@ -87,7 +85,7 @@ def draft_key(draft: Draft) -> str:
 def draft_of(document: dict[str, Any]) -> Draft:
     """The inverse of draft_document. Raises NewerSchema."""
     _check(document)
-    return Draft(**{name: document[name] for name in Draft.__dataclass_fields__})
+    return known_of(Draft, document)
 
 
 def _check(document: dict[str, Any]) -> None:

@@ -118,7 +118,7 @@ class RayCluster:
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._temp = Path(tempfile.mkdtemp(prefix="pi-", dir="/tmp"))  # sockets' paths must be short
+        self.temp = Path(tempfile.mkdtemp(prefix="pi-", dir="/tmp"))  # sockets' paths must be short
         token = folder / "ray-token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
@@ -148,25 +148,33 @@ class RayCluster:
     def head(self) -> Node:
         return self.nodes[0]
 
-    def add_node(self, cpus: int = 1, memory: int = 2**30, at: str | None = None, within: tuple[str, ...] = ()) -> Node:
+    def add_node(
+        self,
+        cpus: int = 1,
+        memory: int = 2**30,
+        at: str | None = None,
+        within: tuple[str, ...] = (),
+        **settings: str,
+    ) -> Node:
         """Start one more raylet and wait until it belongs to the cluster.
 
         `at` is its address, and `within` the command that runs it in a network namespace, if the cluster is in some.
+        `settings` are environment variables of this node alone.
         """
         if at is not None:
             options = (f"--address={self.environment['RAY_ADDRESS']}", f"--node-ip-address={at}")
-            return self._start(f"node-{len(self.nodes)}", within, cpus, memory, *options)
+            return self._start(f"node-{len(self.nodes)}", within, cpus, memory, *options, **settings)
         # Ray takes no second node in while it keeps to loopback, and without that makes 127.0.0.1 and "localhost"
         # the machine's outer address. It does not know this spelling, and finds by it that we are at 127.0.0.1.
         address = f"LOCALHOST:{self.environment['RAY_ADDRESS'].rpartition(':')[2]}"
-        settings = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+        settings["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"
         return self._start(f"node-{len(self.nodes)}", (), cpus, memory, f"--address={address}", **settings)
 
     def stop(self) -> None:
         """End every process of every node. Front ends that joined should have been ended before."""
         for node in reversed(self.nodes):
             node.kill()
-        shutil.rmtree(self._temp, ignore_errors=True)
+        shutil.rmtree(self.temp, ignore_errors=True)
 
     def _start(
         self, name: str, within: tuple[str, ...], cpus: int, memory: int, *options: str, **settings: str
@@ -174,7 +182,7 @@ class RayCluster:
         ray = [
             *within,
             *(str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats"),
-            *("--log-style=record", "--include-log-monitor=false", f"--temp-dir={self._temp / name}"),
+            *("--log-style=record", "--include-log-monitor=false", f"--temp-dir={self.temp / name}"),
             *(f"--num-cpus={cpus}", f"--memory={memory}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
             *(f"--dashboard-agent-listen-port={free_port()}", *options),
         ]

@@ -20,7 +20,8 @@ from parallel_interview_client import AsyncChannel
 from tests.chaos.audit import audit
 from tests.chaos.conftest import say, until
 from tests.chaos.load import Load
-from tests.servers import ROOT, Serve, cannot_run, command_of, descendants, wait_for_port
+from tests.chaos.processes import front_ends
+from tests.servers import ROOT, Serve, cannot_run, wait_for_port
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -129,14 +130,14 @@ async def loaded(url: str) -> AsyncIterator[tuple[Load, list[Watcher]]]:
 
 
 async def test_serve_replaces_its_front_ends(cluster: Serve, capsys: pytest.CaptureFixture[str]) -> None:
-    before = front_ends(cluster)
+    before = set(front_ends(cluster))
     assert len(before) == 2
     async with loaded(cluster.url) as (load, _):
         at = time.monotonic()
         cluster.process.send_signal(signal.SIGUSR1)  # type: ignore[union-attr]
         await until(lambda: "that was the last" in cluster.log, 120, "every front end is replaced")
         took = time.monotonic() - at
-        await until(lambda: not before & front_ends(cluster), 30, "the old ones are gone")
+        await until(lambda: not before & set(front_ends(cluster)), 30, "the old ones are gone")
         await asyncio.sleep(1)
     assert len(front_ends(cluster)) == 2
     say(capsys, f"two front ends on one socket replaced in {took:.1f} s under a load; {outcome(load, at)}")
@@ -156,11 +157,6 @@ async def test_front_ends_that_joined_are_restarted_one_after_another(
             took = time.monotonic() - at
             await asyncio.sleep(1)
     say(capsys, f"two services behind a load balancer restarted in {took:.1f} s; {outcome(load, at)}")
-
-
-def front_ends(service: Serve) -> set[int]:
-    assert service.process is not None
-    return {pid for pid in descendants(service.process.pid) if command_of(pid).endswith("-m api")}
 
 
 def outcome(load: Load, since: float) -> str:
