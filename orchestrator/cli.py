@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from orchestrator.errors import InvalidInput
+from orchestrator.errors import InvalidInput, OrchestratorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Runs many live interviews at once.")
 
@@ -122,6 +122,22 @@ def recover(
     for session in found:
         table.add_row(session["session_id"], session["outcome"])
     Console().print(table)
+
+
+@app.command()
+def backup(to: Annotated[Path, typer.Argument(help="A new data folder.", metavar="FOLDER")]) -> None:
+    """Copy the embedded database, while the service runs or not. The copy is a data folder to start `serve` with."""
+    from orchestrator.settings import get_settings
+    from orchestrator.storage.embedded import back_up
+
+    settings = get_settings()
+    try:
+        files = back_up(settings.data_dir, to)
+    except OrchestratorError as error:
+        typer.echo(f"error: {error.detail}", err=True)
+        raise typer.Exit(1) from None
+    size = sum(file.stat().st_size for file in files)
+    typer.echo(f"{len(files)} files, {size / 2**20:.1f} MiB, in {to}: INTERVIEW_DATA_DIR={to} starts with it")
 
 
 @app.command()

@@ -6,18 +6,21 @@ on the data folder, so that two services never share one.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
-from orchestrator.errors import Unavailable
+from orchestrator.errors import InvalidInput, NotFound, Unavailable
 
 PR_SET_PDEATHSIG = 1
 START_SECONDS = 15.0
@@ -106,6 +109,27 @@ class EmbeddedServer:
             except OSError:
                 time.sleep(0.05)
         raise Unavailable(f"The embedded database did not start; see {self.folder / 'nx-27017.out'}.")
+
+
+def back_up(data_dir: Path, to: Path) -> list[Path]:
+    """Copy the embedded database to another data folder, used or not, with all that was acknowledged before.
+
+    Returns the files written. Raises NotFound if there is no embedded database, InvalidInput if `to` has one already.
+    """
+    files = sorted((data_dir / "mongo").glob("*.db"))
+    if not files:
+        raise NotFound(f"There is no embedded database in {data_dir}; of a MongoDB, make backups with its own tools.")
+    target = to / "mongo"
+    if target.exists():
+        raise InvalidInput(f"{target} is there already; name another folder.")
+    target.mkdir(parents=True, mode=0o700)
+    for file in files:
+        with (
+            contextlib.closing(sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(target / file.name)) as copy,
+        ):
+            source.backup(copy)
+    return [target / file.name for file in files]
 
 
 def free_port() -> int:

@@ -48,7 +48,7 @@ def run(service: Serve, folder: Path, phases: str, seconds: int) -> dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("phases", "seconds", "least"), [("examples,coverage,fuzzing", 90, 2_000), ("stateful", 65, 50)]
+    ("phases", "seconds", "least"), [("examples,coverage,fuzzing", 60, 1_500), ("stateful", 40, 30)]
 )
 def test_every_answer_is_as_documented(
     service: Serve, tmp_path: Path, record_property: Any, phases: str, seconds: int, least: int

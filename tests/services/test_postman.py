@@ -1,4 +1,4 @@
-"""The Postman collection runs from top to bottom, twice, without a key and with one, by Postman's own newman."""
+"""The Postman collection runs from top to bottom, without a key and with one, by Postman's own newman."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def asserted(told: dict[str, Any]) -> int:
     return told["stats"]["assertions"]["total"]
 
 
-def test_without_a_key_and_with_one_and_again(newman: Path, tmp_path: Path) -> None:
-    """One service, whose operator sets a key in between."""
+def test_without_a_key_and_then_with_one(newman: Path, tmp_path: Path) -> None:
+    """One service, whose operator sets a key in between: the second run meets what the first one has left."""
     folder = tmp_path / "service"
     with serving(folder, INTERVIEW_WARM_ACTORS="2") as service:
-        first, again = (run(newman, service, tmp_path) for _ in range(2))
-    assert asserted(first) == asserted(again) > 120
+        without = run(newman, service, tmp_path)
+    assert asserted(without) > 120
     with serving(folder, INTERVIEW_WARM_ACTORS="2", INTERVIEW_API_KEY=KEY) as service:
-        with_key, once_more = (run(newman, service, tmp_path, KEY) for _ in range(2))
-    assert asserted(with_key) == asserted(once_more) > asserted(first), "keys are made only where there is one already"
+        with_key = run(newman, service, tmp_path, KEY)
+    assert asserted(with_key) > asserted(without), "keys are made only where there is one already"
