@@ -16,20 +16,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import ray
-from ray._private.state import available_resources_per_node
+from ray._private.state import available_resources_per_node, state, total_resources_per_node
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.metrics import Counter, Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.scaling import Amount, NodeRoom
 from orchestrator.errors import OrchestratorError, Retryable
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ FACE_PREFIX = "FaceActor-"
 SYSTEM_ACTOR_MEMORY = 256 * 2**20
 FACE_ACTOR_MEMORY = 512 * 2**20
 CONTROL_SECONDS = 10.0
+HEAD = "node:__internal_head__"
+"""A resource that Ray gives to the head node, and only to it."""
 
 T = TypeVar("T")
 
@@ -251,16 +255,76 @@ async def nodes() -> list[Node]:
     ]
 
 
-async def free_resources() -> dict[str, tuple[float, float]]:
-    """What is declared free on each live node, by its id: (cpu in cores, memory in bytes)."""
-    free = await _in_thread(available_resources_per_node)
-    return {node: (float(has.get("CPU", 0)), float(has.get("memory", 0))) for node, has in free.items()}
+async def rooms(resource: str | None) -> dict[str, NodeRoom]:
+    """What each live node declares and has free, by its id. `resource`: what only nodes for interviews declare."""
+
+    def amount(has: Mapping[str, float]) -> Amount:
+        own = float(has.get(resource, 0)) if resource else math.inf
+        return Amount(float(has.get("CPU", 0)), float(has.get("memory", 0)), own)
+
+    def look() -> dict[str, NodeRoom]:
+        free, total = available_resources_per_node(), total_resources_per_node()
+        return {
+            node: NodeRoom(amount(total[node]), amount(free[node]), HEAD in total[node]) for node in free & total.keys()
+        }
+
+    return await _in_thread(look)
+
+
+async def ending_nodes() -> set[str]:
+    """Ids of the nodes that Ray itself is about to end: idle ones, and those whose machine is being taken away."""
+    return set(await _in_thread(state.get_draining_nodes))
+
+
+async def request_total(pieces: Sequence[tuple[Amount, int]], resource: str | None) -> None:
+    """Tell Ray's autoscaler what the cluster has to declare in all, as (amount, how often); nothing: no matter what.
+
+    Without an autoscaler it is noted and nothing else happens. Raises ActorAway.
+    """
+
+    def bundle(amount: Amount) -> dict[str, float]:
+        parts = {"CPU": amount.cpu, "memory": math.ceil(amount.memory)}
+        return {name: size for name, size in (parts | ({resource: amount.own} if resource else {})).items() if size > 0}
+
+    def request() -> None:
+        from ray.autoscaler.sdk import request_resources  # some MB that no interview needs
+
+        wanted = [bundle(amount) for amount, count in pieces for _ in range(count)]
+        request_resources(bundles=[parts for parts in wanted if parts])
+
+    await _in_thread(request)
+
+
+async def request_is_infeasible() -> bool:
+    """Whether Ray's autoscaler says that it cannot meet the last request. (The older one does what it can.)"""
+
+    def look() -> bool:
+        from ray.autoscaler.v2.utils import is_autoscaler_v2
+        from ray.core.generated import autoscaler_pb2
+        from ray.experimental.internal_kv import internal_kv_get_gcs_client
+
+        gcs: Any = internal_kv_get_gcs_client()
+        if not is_autoscaler_v2():
+            return False
+        reply: Any = autoscaler_pb2.GetClusterStatusReply()  # pyright: ignore[reportAttributeAccessIssue]
+        reply.ParseFromString(gcs.get_cluster_status(timeout_s=CONTROL_SECONDS / 2))
+        return bool(reply.autoscaling_state.infeasible_cluster_resource_constraints)
+
+    return await _in_thread(look)
 
 
 def start_interview_actor(
-    name: str, cpus: float, memory: int, avoid: Collection[str] = (), hooks: Mapping[str, str] | None = None
+    name: str,
+    cpus: float,
+    memory: int,
+    avoid: Collection[str] = (),
+    hooks: Mapping[str, str] | None = None,
+    resource: str | None = None,
 ) -> ActorHandle:
-    """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up."""
+    """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up.
+
+    `resource`: what only nodes for interviews declare, and of which it takes 1.
+    """
     from actors.interview import InterviewActor
 
     options: dict[str, Any] = {
@@ -272,37 +336,51 @@ def start_interview_actor(
         "max_task_retries": 0,
         "max_concurrency": 100,
     }
+    if resource:
+        options["resources"] = {resource: 1}
     if avoid:
         options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
     return _remote_class(InterviewActor).options(**options).remote(name, hooks=hooks)
 
 
 async def ensure_registry() -> ActorHandle:
-    """The cluster's Registry, started if there is none."""
+    """The cluster's Registry, started on the head if there is none."""
     from actors.registry import Registry
 
-    return await _ensure(Registry, REGISTRY, 0.2)
+    return await _ensure(Registry, REGISTRY, 0.2, on_head=True)
 
 
 async def ensure_housekeeper() -> ActorHandle:
-    """The cluster's Housekeeper, started if there is none."""
+    """The cluster's Housekeeper, started on the head if there is none."""
     from actors.housekeeper import Housekeeper
 
-    return await _ensure(Housekeeper, HOUSEKEEPER, 0.1)
+    return await _ensure(Housekeeper, HOUSEKEEPER, 0.1, on_head=True)
 
 
 async def ensure_journal(node_id: str) -> ActorHandle:
     """The JournalActor of one node, started there if there is none."""
     from actors.journal import JournalActor
 
-    return await _ensure(JournalActor, f"{JOURNAL_PREFIX}{node_id[:12]}", 0.1, node_id=node_id)
+    return await _ensure(JournalActor, _journal_name(node_id), 0.1, node_id=node_id)
 
 
 async def ensure_face_actor(number: int, of: int, cpus: float) -> ActorHandle:
     """One of the actors that look at stills, started if it is not there."""
     from actors.faces import FaceActor
 
-    return await _ensure(FaceActor, f"{FACE_PREFIX}{number}-of-{of}", cpus, args=(number, of), memory=FACE_ACTOR_MEMORY)
+    name = f"{FACE_PREFIX}{number}-of-{of}"
+    return await _ensure(FaceActor, name, cpus, args=(number, of), memory=FACE_ACTOR_MEMORY, near_head=True)
+
+
+async def end_journal(node_id: str) -> None:
+    """End the JournalActor of a node that holds no interviews, so that nothing of ours is left on it."""
+    journal = await find(_journal_name(node_id))
+    if journal is not None:
+        kill(journal)
+
+
+def _journal_name(node_id: str) -> str:
+    return f"{JOURNAL_PREFIX}{node_id[:12]}"
 
 
 async def _ensure(
@@ -312,7 +390,13 @@ async def _ensure(
     node_id: str | None = None,
     args: tuple[Any, ...] = (),
     memory: int = SYSTEM_ACTOR_MEMORY,
+    on_head: bool = False,
+    near_head: bool = False,
 ) -> ActorHandle:
+    """A system actor by its name, started if there is none: on a node, on the head, or there if it has room.
+
+    Nodes that hold interviews come and go; nothing that stays belongs on them.
+    """
     options: dict[str, Any] = {
         "name": name,
         "get_if_exists": True,
@@ -330,9 +414,25 @@ async def _ensure(
         try:
             return ray.get_actor(name)
         except ValueError:
-            return _remote_class(actor_class).options(**options).remote(name, *args)
+            placed = options | (_on_head(cpus) if on_head else _near_head() if near_head else {})
+            return _remote_class(actor_class).options(**placed).remote(name, *args)
 
     return await _in_thread(ensure)
+
+
+def _on_head(cpus: float) -> dict[str, Any]:
+    """Options that place an actor on the head, whichever node that is when it is restarted.
+
+    Where the head declares no CPUs, so that nothing else is placed there, none are taken of it.
+    """
+    head = next((total for total in total_resources_per_node().values() if HEAD in total), {})
+    return {"resources": {HEAD: 0.001}, "num_cpus": cpus if head.get("CPU") else 0} if head else {}
+
+
+def _near_head() -> dict[str, Any]:
+    """Options that place an actor on the head if it has room."""
+    head = next((node for node, total in total_resources_per_node().items() if HEAD in total), None)
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(head, soft=True)} if head else {}
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 START_SECONDS = 30.0
 REFILL_AFTER_SECONDS = 0.3
 """Starting a process takes a core for a while; the interview that was just given an actor goes first."""
+SURPLUS_AFTER_SECONDS = 10.0
+"""Actors that are too many for so long are ended, one a check."""
 PING_SECONDS = 2.0
 STUCK_SECONDS = 5.0
 """An actor that has been starting for longer has found no place; nobody is made to wait for it."""
@@ -41,8 +43,8 @@ Waiters = deque[asyncio.Future[Warm]]
 class WarmPool:
     """Keeps `wanted` actors ready, and starts more while somebody waits; `at_once` start at a time.
 
-    `reserve` of them are for the urgent; `room` says how many more could be started, given how many are starting;
-    `usable` whether actors on a node may be used.
+    `ahead` are wanted on top, for starts that are known to come. `reserve` are for the urgent; `room` says how many
+    more could be started, given how many are starting; `usable` whether actors on a node may be used.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class WarmPool:
     ) -> None:
         self._start = start
         self._wanted = wanted
+        self._surplus_since: float | None = None
+        self.ahead = 0
         self._at_once = at_once
         self._reserve = reserve
         self._room = room
@@ -73,6 +77,15 @@ class WarmPool:
     @property
     def starting(self) -> int:
         return len(self._starting)
+
+    @property
+    def wanted(self) -> int:
+        """Actors that should be ready, or are waited for."""
+        return self._wanted + self.ahead + _active(self._urgent) + _active(self._waiting)
+
+    def by_node(self) -> Counter[str]:
+        """The ready actors of each node."""
+        return Counter(warm.node for warm in self._ready)
 
     def add(self, warm: Warm) -> None:
         """Give an actor that is up to whoever waits longest, the urgent first, or keep it."""
@@ -98,18 +111,19 @@ class WarmPool:
             raise ClusterFull("No actor was free in time; try again soon.", retry_after=2) from None
 
     def refill(self) -> None:
-        """Start what is missing: as many at a time as may be while somebody waits, else one by one."""
-        waiting = _active(self._urgent) + _active(self._waiting)
-        missing = self._wanted + waiting - len(self._ready) - len(self._starting)
-        at_once = self._at_once if waiting else 1
+        """Start what is missing: as many at a time as may be while somebody waits or will soon, else one by one."""
+        missing = self.wanted - len(self._ready) - len(self._starting)
+        at_once = self._at_once if self.wanted > self._wanted else 1
         for _ in range(min(missing, at_once - len(self._starting), self._room(len(self._starting)))):
             task = asyncio.get_running_loop().create_task(self._start_one())
             self._starting[task] = asyncio.get_running_loop().time()
             task.add_done_callback(self._started)
 
     async def check(self) -> None:
-        """Ping the ready actors; throw away those that are dead, silent or not to be used any more."""
+        """Ping the ready actors; throw away those that are dead, silent or not to be used any more, and slowly those
+        that are too many."""
         self._serve()
+        self._end_surplus()
         await asyncio.gather(*map(self._check_one, list(self._ready)))
 
     def _is_full(self) -> bool:
@@ -127,6 +141,15 @@ class WarmPool:
                 waiter = waiters.popleft()
                 if not waiter.done():
                     waiter.set_result(self._ready.popleft())
+
+    def _end_surplus(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if len(self._ready) <= self.wanted:
+            self._surplus_since = None
+        elif self._surplus_since is None or now - self._surplus_since < SURPLUS_AFTER_SECONDS:
+            self._surplus_since = now if self._surplus_since is None else self._surplus_since
+        else:
+            self._throw_away(self._ready[-1])
 
     async def _check_one(self, warm: Warm) -> None:
         try:

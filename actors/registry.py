@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from actors.clock import wall_ms
 from actors.interview import Activation
 from actors.pool import Warm, WarmPool
 from actors.recovery import ACTOR_PREFIX, Loss, look_at_all
+from actors.scaling import Amount
+from actors.size import ClusterSize
 from actors.supervisor import Live, Placement, Supervisor
 from actors.watchdog import Watchdog
 from orchestrator import __version__, hooks, logs
@@ -57,16 +60,19 @@ class Registry:
         self._emptying: set[str] = set()
         self._recovering: asyncio.Task[dict[str, str]] | None = None
         wanted = self._settings.warm_actors
-        self._capacity = Capacity(self._settings.actor_cpus, self._actor_memory)
+        resource = self._settings.resource
+        unit = Amount(self._settings.actor_cpus, self._actor_memory, 1.0 if resource else math.inf)
+        self._capacity = Capacity(unit, resource)
         self._pool = WarmPool(
             self._start_actor,
             wanted,
             max(1, min(os.cpu_count() or 1, 4)),
             reserve=(wanted + 2) // 4 if wanted > 1 else 0,
             room=self._capacity.room,
-            usable=lambda node: node not in self._draining,
+            usable=lambda node: node not in self._avoided,
         )
         self._supervisor = Supervisor(self._pool, self._opened, self._look, self._settings.start_wait_seconds)
+        self._size = ClusterSize(self._pool, self._supervisor, self._capacity, self._settings)
         self._watchdog = Watchdog()
         self._ready = asyncio.Event()
         self._main = asyncio.get_running_loop().create_task(self._start_then_watch())
@@ -123,7 +129,7 @@ class Registry:
             "starting_actors": self._pool.starting,
             "capacity": up + self._capacity.room(self._pool.starting),
             "placements": {live.actor: live.session_id for live in self._supervisor.live.values()},
-            "draining": {node: len(self._on(node)) for node in self._draining},
+            "draining": {node: len(self._on(node)) for node in self._emptied},
         }
 
     async def end(self, session_id: str) -> None:
@@ -220,11 +226,21 @@ class Registry:
 
     # Handing over
 
+    @property
+    def _emptied(self) -> set[str]:
+        """Nodes whose live interviews are handed over: by an operator's wish, or because Ray ends them."""
+        return self._draining | self._size.ending
+
+    @property
+    def _avoided(self) -> set[str]:
+        """Nodes that take no interviews."""
+        return self._emptied | self._size.leaving
+
     def _on(self, node: str) -> list[Live]:
         return [live for live in self._supervisor.live.values() if live.node == node]
 
     def _empty_draining_nodes(self) -> None:
-        for node in self._draining - self._emptying:
+        for node in self._emptied - self._emptying:
             if self._on(node):
                 self._emptying.add(node)
                 self._supervisor.spawn(self._empty(node))
@@ -233,7 +249,7 @@ class Registry:
         """Hand the interviews of a node over, one by one. What fails is tried again in the next round."""
         try:
             for live in self._on(node):
-                if node in self._draining and self._supervisor.live.get(live.session_id) is live:
+                if node in self._emptied and self._supervisor.live.get(live.session_id) is live:
                     with contextlib.suppress(OrchestratorError):
                         await self._supervisor.move(live, "drain")
         finally:
@@ -263,7 +279,9 @@ class Registry:
                 if not drains_known:
                     self._draining |= await (await self._opened()).draining_nodes()
                     drains_known = True
+                await self._size.hear_of_endings()
                 await self._look()
+                await self._size.decide(self._draining, self._opened)
                 await self._pool.check()
                 self._pool.refill()
                 self._empty_draining_nodes()
@@ -290,7 +308,12 @@ class Registry:
         self._known.add(name)
         self._capacity.note_start()
         return name, cluster.start_interview_actor(
-            name, self._settings.actor_cpus, self._actor_memory, frozenset(self._draining), self._hooks
+            name,
+            self._settings.actor_cpus,
+            self._actor_memory,
+            frozenset(self._avoided),
+            self._hooks,
+            self._settings.resource,
         )
 
     async def _opened(self) -> Store:
@@ -301,4 +324,4 @@ class Registry:
         return self._store
 
     async def _look(self) -> None:
-        await self._capacity.look(self._draining)
+        await self._capacity.look(self._avoided)

@@ -23,7 +23,8 @@ from actors.clock import wall_ms
 from actors.interview import Activation, DeactivationReason
 from actors.pool import Warm, WarmPool
 from actors.recovery import PING_SECONDS, Found, Loss, recovery_of
-from orchestrator.errors import NotFound, OrchestratorError, Retryable, Unavailable
+from actors.scaling import Refusals
+from orchestrator.errors import ClusterFull, NotFound, OrchestratorError, Retryable, Unavailable
 from orchestrator.interview.commands import SYSTEM, Park
 from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, snapshot_of
 from orchestrator.interview.wire import Wire
@@ -80,6 +81,7 @@ class Supervisor:
         self._start_wait_seconds = start_wait_seconds
         self.live: dict[str, Live] = {}
         self.activating: dict[str, asyncio.Task[Placement | OrchestratorError]] = {}
+        self.refusals = Refusals()
         self._replacements: dict[str, Warm] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -125,11 +127,16 @@ class Supervisor:
         An interview that takes three actors down before it can be written down that they had it is parked.
         """
         loop = asyncio.get_running_loop()
+        self.refusals.settle(activation.session_id)
         urgent = activation.cause != "start"
         give_up = loop.time() + ACTIVATION_SECONDS
         attempts = deaths = 0
         while True:
-            warm = self._replacements.pop(activation.session_id, None) or await self._take(urgent)
+            try:
+                warm = self._replacements.pop(activation.session_id, None) or await self._take(urgent)
+            except ClusterFull:
+                self.refusals.note(activation.session_id, loop.time())
+                raise
             give_up = max(give_up, loop.time() + ATTEMPT_SECONDS) if not attempts else give_up
             attempts += 1
             known_good = urgent or attempts > 1

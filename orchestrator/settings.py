@@ -84,6 +84,14 @@ class Settings(BaseSettings):
     """Ray's namespace for our actors."""
     warm_actors: int = Field(4, ge=0, le=1000)
     """Actors started ahead, so that an interview starts in milliseconds."""
+    warm_ahead_seconds: float = Field(300, ge=0, le=86_400)
+    """So long before their `scheduled_at` actors are started for sessions."""
+    resource: str | None = None
+    """The name of a Ray resource of which each interview takes 1: only nodes that declare it hold interviews. Not set:
+    any node with room does."""
+    idle_node_seconds: float | None = Field(None, gt=0)
+    """A node without a live interview that was not needed for so long is emptied, so that Ray's autoscaler can end it;
+    not set: none is."""
     actor_cpus: float = Field(0.005, gt=0)
     """CPU cores that one interview declares."""
     actor_memory_mb: int = Field(64, gt=0)

@@ -153,6 +153,13 @@ class SnapshotQueries:
         query = {"expires_at": {"$gt": 0, "$lt": now}}
         return await self._find(query, [("expires_at", ASCENDING)], limit)
 
+    async def count_scheduled(self, since: int, until: int, limit: int = 10_000) -> int:
+        """How many sessions that have not started are scheduled from `since` on and before `until` (ms)."""
+        query = {"scheduled_at": {"$gte": since, "$lt": until}}
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find(query, {"status": 1}).limit(limit).to_list(None)
+        return sum(document["status"] == "initialized" for document in found)
+
     async def ended_between(self, since: int, until: int, limit: int) -> list[tuple[str, int]]:
         """Ids of sessions that were completed from `since` on and before `until` (ms), and when, in that order."""
         query = {"ended_at": {"$gte": max(since, 1), "$lt": until}}

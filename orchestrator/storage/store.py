@@ -90,6 +90,7 @@ class Store(SnapshotQueries, JobStore, KeyStore, EvidenceStore, ReportStore, Web
             ("snapshots", [("deadline", ASCENDING)], {}),
             ("snapshots", [("unseen_since", ASCENDING)], {}),
             ("snapshots", [("expires_at", ASCENDING)], {}),
+            ("snapshots", [("scheduled_at", ASCENDING)], {}),
             ("snapshots", [("job_id", ASCENDING)], {}),
             ("snapshots", [("email", ASCENDING)], {}),
             ("snapshots", [("room", ASCENDING)], {}),

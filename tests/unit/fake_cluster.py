@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from actors import cluster, registry, supervisor
+from actors import cluster, registry, size, supervisor
 from actors.interview import Activation, InterviewActor
 from actors.journal import Outages
 from actors.registry import Registry
+from actors.scaling import Amount, NodeRoom
 from actors.supervisor import Placement
 from orchestrator.errors import OrchestratorError, Unavailable
 from orchestrator.interview.commands import Command, Start
@@ -82,6 +83,11 @@ class MemoryStore(MemoryJournal):
         found = [s for s in self.snapshots.values() if s.status == "in_progress" and s.status_detail != "parked"]
         found.sort(key=lambda s: (s.deadline is None, s.deadline or 0))
         return [s.session_id for s in found][:limit]
+
+    async def count_scheduled(self, since: int, until: int) -> int:
+        self._check()
+        waiting = [s for s in self.snapshots.values() if s.status == "initialized" and s.scheduled_at is not None]
+        return sum(since <= (s.scheduled_at or 0) < until for s in waiting)
 
     async def alive(self, holder: str, now: int) -> None:
         self._check()
@@ -205,13 +211,23 @@ class World:
     """Nodes, the storage, a Registry, and the processes that it has started."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, clock: Clock, *, places: dict[str, int] | None = None, warm: int = 2
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        clock: Clock,
+        *,
+        places: dict[str, int] | None = None,
+        warm: int = 2,
+        **more: Any,
     ) -> None:
         self.clock = clock
         self.store = MemoryStore()
         self.places = places or {"node-1": 100}
         self.boot_seconds = 1.0
         self.processes: list[Process] = []
+        self.ending: set[str] = set()
+        self.requests: list[int] = []
+        """Places in all that were asked for."""
+        self.journals_ended: set[str] = set()
         self.kills_before: set[str] = set()
         self.kills_after: set[str] = set()
         self.registry: Registry
@@ -220,7 +236,7 @@ class World:
         self._housekeeper.actor = _Housekeeper()
         self._housekeeper.go_on()
         self._tasks = {asyncio.create_task(self._prove_life())}
-        settings = Settings(warm_actors=warm, actor_cpus=1.0, actor_memory_mb=1, _env_file=None)  # pyright: ignore[reportCallIssue]
+        settings = Settings(warm_actors=warm, actor_cpus=1.0, actor_memory_mb=1, _env_file=None, **more)  # pyright: ignore[reportCallIssue]
         monkeypatch.setattr(registry, "get_settings", lambda: settings)
         monkeypatch.setattr(registry, "wall_ms", clock)
         monkeypatch.setattr(supervisor, "wall_ms", clock)
@@ -232,7 +248,12 @@ class World:
         monkeypatch.setattr(cluster, "kill", Process.kill_if_reached)
         monkeypatch.setattr(cluster, "restart", Process.kill_if_reached)
         monkeypatch.setattr(cluster, "start_interview_actor", self._start)
-        monkeypatch.setattr(cluster, "free_resources", self._free_resources)
+        monkeypatch.setattr(cluster, "rooms", self._rooms)
+        monkeypatch.setattr(cluster, "ending_nodes", self._ending_nodes)
+        monkeypatch.setattr(cluster, "request_total", self._request_total)
+        monkeypatch.setattr(cluster, "request_is_infeasible", self._request_is_infeasible)
+        monkeypatch.setattr(cluster, "end_journal", self._end_journal)
+        monkeypatch.setattr(size, "wall_ms", clock)
         monkeypatch.setattr(cluster, "ensure_housekeeper", self._ensure_housekeeper)
         monkeypatch.setattr(cluster, "count", lambda *_, **__: None)
         monkeypatch.setattr(cluster, "gauge", lambda *_, **__: None)
@@ -270,7 +291,7 @@ class World:
     async def _names(self) -> list[str]:
         return ["Registry", *(p.name for p in self.processes if not p.dead)]
 
-    def _start(self, name: str, cpus: float, memory: int, avoid: Collection[str], hooks: dict[str, str]) -> Process:
+    def _start(self, name: str, cpus: float, memory: int, avoid: Collection[str], *_: Any) -> Process:
         process = Process(name)
         self.processes.append(process)
         self._spawn(self._boot(process, avoid))
@@ -292,8 +313,23 @@ class World:
     def _free(self, node: str) -> int:
         return self.places[node] - sum(p.node == node and not p.dead for p in self.processes)
 
-    async def _free_resources(self) -> dict[str, tuple[float, float]]:
-        return {node: (float(self._free(node)), self._free(node) * 2.0**20) for node in self.places}
+    async def _rooms(self, _: str | None) -> dict[str, NodeRoom]:
+        return {
+            node: NodeRoom(Amount(n, n * 2.0**20), Amount(self._free(node), self._free(node) * 2.0**20))
+            for node, n in self.places.items()
+        }
+
+    async def _ending_nodes(self) -> set[str]:
+        return set(self.ending)
+
+    async def _request_total(self, pieces: list[tuple[Amount, int]], _: str | None) -> None:
+        self.requests.append(round(sum(amount.cpu * count for amount, count in pieces)))
+
+    async def _request_is_infeasible(self) -> bool:
+        return False
+
+    async def _end_journal(self, node: str) -> None:
+        self.journals_ended.add(node)
 
     async def _ensure_housekeeper(self) -> Process:
         return self._housekeeper

@@ -12,6 +12,7 @@ from actors import cluster
 from actors.capacity import Capacity
 from actors.interview import Holding
 from actors.pool import Warm, WarmPool
+from actors.scaling import Amount, NodeRoom
 from orchestrator.errors import ClusterFull
 from tests.unit.virtual import run_virtual
 
@@ -294,12 +295,12 @@ GIB = 2**30
 
 
 def capacity_of(monkeypatch: pytest.MonkeyPatch, free: dict[str, tuple[float, float]]) -> Capacity:
-    async def free_resources() -> dict[str, tuple[float, float]]:
+    async def rooms(_: str | None) -> dict[str, NodeRoom]:
         await asyncio.sleep(0.1)
-        return free
+        return {node: NodeRoom(Amount(*amount), Amount(*amount)) for node, amount in free.items()}
 
-    monkeypatch.setattr(cluster, "free_resources", free_resources)
-    return Capacity(0.5, GIB)
+    monkeypatch.setattr(cluster, "rooms", rooms)
+    return Capacity(Amount(0.5, GIB))
 
 
 def test_a_node_has_as_many_places_as_its_scarcer_resource_allows(monkeypatch: pytest.MonkeyPatch) -> None:
