@@ -124,6 +124,8 @@ class Channels:
         self._here: dict[str, Connection] = {}
         self._admitted = Buckets(OPENED_AT_ONCE, OPENED_A_SECOND)
         self._watching: Counter[str] = Counter()
+        self.open_now: Counter[str] = Counter(candidate=0, observer=0)
+        """Channels by role."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive: asyncio.Task[None] | None = None
 
@@ -135,11 +137,14 @@ class Channels:
 
     @contextlib.contextmanager
     def watching(self, session_id: str, observes: bool) -> Iterator[None]:
-        """While somebody watches a session, if it is an observer."""
+        """While a channel of a session is open: whether it is an observer who watches."""
+        role = "observer" if observes else "candidate"
+        self.open_now[role] += 1
         self._watching[session_id] += observes
         try:
             yield
         finally:
+            self.open_now[role] -= 1
             self._watching[session_id] -= observes
             if not self._watching[session_id]:
                 del self._watching[session_id]

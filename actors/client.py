@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from actors import cluster
+from actors import cluster, metrics
 from actors.buckets import Buckets
 from actors.clock import wall_ms
 from actors.figures import Figures
@@ -128,6 +128,12 @@ class InterviewClient:
 
     async def create(self, command: Create, caller: Caller, command_id: str | None = None) -> Reply:
         """Make a session and its room; no actor is needed. The same id from the same caller is the same session."""
+        with metrics.timed("create") as timed:
+            reply = await self._create(command, caller, command_id)
+            timed.replayed = reply.replayed
+        return reply
+
+    async def _create(self, command: Create, caller: Caller, command_id: str | None) -> Reply:
         session_id = self._new_session_id(caller, command_id)
         room = await self.rooms.first(session_id, command.scheduled_at)
         now = wall_ms()
@@ -159,7 +165,9 @@ class InterviewClient:
         if command_id is None and (if_match is not None or isinstance(command, NewLink)):
             command_id = secrets.token_hex(16)  # so that sending it again here changes nothing
         request = Request(command, caller, wall_ms(), command_id, if_match)
-        reply = await self._until_executed(session_id, request)
+        with metrics.timed(command_name(command)) as timed:
+            reply = await self._until_executed(session_id, request)
+            timed.replayed = reply.replayed
         faults.step("front_end.reply", session_id)
         self.tail.nudge(session_id)
         self._recent.pop(session_id, None)
@@ -173,9 +181,10 @@ class InterviewClient:
     ) -> dict[str, Any]:
         """Keep the text in progress of the open question: {"revision": highest stored, "saved": bool}."""
         args = (index, text, revision, wall_ms())
-        saved: DraftSaved = await self._with_holder(
-            session_id, lambda session: session.save_draft(*args), "save_draft", args
-        )
+        with metrics.timed("save_draft"):
+            saved: DraftSaved = await self._with_holder(
+                session_id, lambda session: session.save_draft(*args), "save_draft", args
+            )
         return {"revision": saved.revision, "saved": saved.saved}
 
     async def note(
@@ -195,7 +204,9 @@ class InterviewClient:
             self._buckets.take(session_id)  # there is no actor here that gathers
             return await self._execute_here(session, Request(command, caller, now))
 
-        reply = await self._with_holder(session_id, note_here, "note", (sightings, caller, identity))
+        with metrics.timed("note") as timed:
+            reply = await self._with_holder(session_id, note_here, "note", (sightings, caller, identity))
+            timed.replayed = reply.replayed
         self.tail.nudge(session_id)
         return reply
 

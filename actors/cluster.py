@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import ray
 from ray._private.state import available_resources_per_node, state, total_resources_per_node
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
-from ray.util.metrics import Counter, Gauge
+from ray.util.metrics import Counter, Gauge, Histogram
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.scaling import Amount, NodeRoom
@@ -101,6 +101,11 @@ def disconnect() -> None:
 
 def is_connected() -> bool:
     return ray.is_initialized()
+
+
+def own_actor_id() -> str:
+    """Ray's id of the actor that this process is, in hexadecimal: its dashboard knows actors by it."""
+    return ray.get_runtime_context().get_actor_id() or ""
 
 
 def own_node_id() -> str:
@@ -225,19 +230,27 @@ def exit_process() -> None:
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
-def count(name: str, description: str, **tags: str) -> None:
-    """Add one to a counter that Ray's dashboard and Prometheus show."""
-    _metric(Counter, name, description, tuple(tags)).inc(1, tags)
+def record(
+    kind: str,
+    name: str,
+    description: str,
+    labels: tuple[str, ...],
+    buckets: tuple[float, ...],
+    value: float,
+    tags: Mapping[str, str],
+) -> None:
+    """Add to a counter, set a gauge, or enter a value into a histogram (upper bounds `buckets`). Some 2 us.
 
-
-def gauge(name: str, description: str, value: float) -> None:
-    """Set a figure that Ray's dashboard and Prometheus show."""
-    _metric(Gauge, name, description, ()).set(value)
+    Ray's dashboard and Prometheus show it. (By `_record`, since `inc` refuses the 0 with which a counter begins.)
+    """
+    _metric(kind, name, description, labels, buckets)._record(value, dict(tags))
 
 
 @lru_cache
-def _metric(kind: Any, name: str, description: str, tags: tuple[str, ...]) -> Any:
-    return kind(name, description=description, tag_keys=tags)
+def _metric(kind: str, name: str, description: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Any:
+    if kind == "histogram":
+        return Histogram(name, description, list(buckets), labels)
+    return (Counter if kind == "counter" else Gauge)(name, description, labels)
 
 
 async def nodes() -> list[Node]:
@@ -320,10 +333,12 @@ def start_interview_actor(
     avoid: Collection[str] = (),
     hooks: Mapping[str, str] | None = None,
     resource: str | None = None,
+    dashboard: str | None = None,
 ) -> ActorHandle:
     """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up.
 
-    `resource`: what only nodes for interviews declare, and of which it takes 1.
+    `resource`: what only nodes for interviews declare, and of which it takes 1. `dashboard`: the address of Ray's
+    dashboard, if people can reach it.
     """
     from actors.interview import InterviewActor
 
@@ -340,7 +355,7 @@ def start_interview_actor(
         options["resources"] = {resource: 1}
     if avoid:
         options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
-    return _remote_class(InterviewActor).options(**options).remote(name, hooks=hooks)
+    return _remote_class(InterviewActor).options(**options).remote(name, hooks=hooks, dashboard=dashboard)
 
 
 async def ensure_registry() -> ActorHandle:

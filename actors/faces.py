@@ -16,7 +16,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors import cluster
+from actors import cluster, metrics
 from actors.still_checker import Glance, StillChecker
 from orchestrator.errors import InvalidInput, OrchestratorError, Unavailable
 from orchestrator.storage.evidence import Still
@@ -80,9 +80,9 @@ class FaceActor:
         from orchestrator.settings import get_settings
         from orchestrator.vision import LbpVerifier, self_check
 
-        logs.configure()
-        cluster.raise_priority(19)
         self._name = name
+        logs.configure(lambda: {"actor": self._name})
+        cluster.raise_priority(19)
         self._settings = get_settings()
         self._verifier = LbpVerifier()
         self_check()
@@ -105,7 +105,7 @@ class FaceActor:
         except OrchestratorError as error:
             return error
         if glance is not None:
-            cluster.count("interview_stills_checked", "Stills that were looked at, by verdict.", verdict=glance.verdict)
+            metrics.count(metrics.STILLS_CHECKED, verdict=glance.verdict)
         return glance
 
     async def assess(self, image: bytes) -> Assessed | OrchestratorError:

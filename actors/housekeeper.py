@@ -10,8 +10,9 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from actors import cluster
+from actors import cluster, metrics
 from actors.clock import wall_ms
+from actors.figures import Figures
 from actors.watchdog import Watchdog
 from orchestrator import logs
 from orchestrator.errors import NotFound, OrchestratorError
@@ -51,8 +52,8 @@ class Housekeeper:
     is over, keys and nodes that are gone; and a look at the other system actors."""
 
     def __init__(self, name: str) -> None:
-        logs.configure()
         self._name = name
+        logs.configure(lambda: {"actor": self._name})
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._watchdog = Watchdog()
@@ -63,6 +64,8 @@ class Housekeeper:
         self._answers: AnswerKeeper | None = None
         self._reports: ReportKeeper | None = None
         self._webhooks: WebhookKeeper | None = None
+        self._figures: Figures | None = None
+        self._fallback_at = asyncio.get_running_loop().time()
         self._others: dict[str, Any] = {}
         self._others_due = 0.0
         steps: list[tuple[Callable[[], Awaitable[None]], float]] = [
@@ -71,7 +74,9 @@ class Housekeeper:
             (self._abandon, 2.0),
             (self._finish_deletes, 2.0),
             (self._watch_system_actors, 1.0),
-            (self._count_parked, 10.0),
+            (self._count_sessions, 10.0),
+            (self._count_fallback, 1.0),
+            (self._count_webhooks, 10.0),
             (self._make_rooms, 1.0),
             (self._close_rooms, 1.0),
             (self._note_rooms_away, 2.0),
@@ -88,6 +93,7 @@ class Housekeeper:
         ]
         loop = asyncio.get_running_loop()
         self._rounds = [loop.create_task(self._repeat(step, pause)) for step, pause in steps]
+        self._rounds.append(loop.create_task(metrics.report("Housekeeper", metrics.FALLBACK)))
 
     def __repr__(self) -> str:
         return self._name
@@ -146,7 +152,8 @@ class Housekeeper:
             owner = await cluster.find(placement.actor)
             if owner is not None:
                 now = wall_ms()
-                await cluster.call(owner, "execute", session_id, Request(Abandon(after_ms), SYSTEM, now), timeout=5.0)
+                request, label = Request(Abandon(after_ms), SYSTEM, now), f"interview {session_id}: abandon"
+                await cluster.call(owner, "execute", session_id, request, label=label, timeout=5.0)
 
         await _each(abandon, await store.unseen(wall_ms() - after_ms, BATCH))
 
@@ -164,7 +171,8 @@ class Housekeeper:
 
     async def _watch_system_actors(self) -> None:
         """The Registry is made if there is none; hung ones are started again."""
-        await self._watchdog.look(cluster.REGISTRY, await cluster.ensure_registry())
+        answers = await self._watchdog.look(cluster.REGISTRY, await cluster.ensure_registry())
+        metrics.gauge(metrics.REGISTRY_UP, answers)
         now = asyncio.get_running_loop().time()
         if now >= self._others_due:
             prefixes = (cluster.JOURNAL_PREFIX, cluster.FACE_PREFIX)
@@ -174,9 +182,24 @@ class Housekeeper:
             self._others_due = now + LIST_SECONDS
         await asyncio.gather(*(self._watchdog.look(name, handle) for name, handle in self._others.items()))
 
-    async def _count_parked(self) -> None:
-        parked = await (await self._opened()).parked(10_000)
-        cluster.gauge("interview_parked_sessions", "Sessions whose activation was given up.", len(parked))
+    async def _count_sessions(self) -> None:
+        """Counting tens of thousands takes seconds: then the figures are older."""
+        if self._figures is None:
+            self._figures = Figures((await self._opened()).stats)
+        stored = await self._figures.get()
+        statuses = dict.fromkeys(("initialized", "in_progress", "completed"), 0) | stored["by_status"]
+        metrics.gauges(metrics.SESSIONS, "status", statuses)
+        metrics.gauge(metrics.PARKED, stored["parked"])
+
+    async def _count_fallback(self) -> None:
+        """LiveKit is configured, and cannot be used."""
+        livekit, now = (await self._clients()).livekit, asyncio.get_running_loop().time()
+        if livekit.configured and livekit.away is not None:
+            metrics.count(metrics.FALLBACK, now - self._fallback_at)
+        self._fallback_at = now
+
+    async def _count_webhooks(self) -> None:
+        metrics.gauge(metrics.WEBHOOK_AGE, await (await self._webhook_keeper()).oldest_seconds())
 
     async def _make_rooms(self) -> None:
         await (await self._rooms()).make()
@@ -234,7 +257,7 @@ class Housekeeper:
         """Stills that wait need somebody who looks at them."""
         settings = get_settings()
         backlog = await (await self._opened()).count_pending()
-        cluster.gauge("interview_still_backlog", "Stills that nobody has looked at yet.", backlog)
+        metrics.gauge(metrics.STILL_BACKLOG, backlog)
         if backlog:
             for number in range(settings.face_actors):
                 await cluster.ensure_face_actor(number, settings.face_actors, settings.face_cpus)

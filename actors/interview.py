@@ -117,8 +117,12 @@ class InterviewActor:
         node: str = "",
         clock: Callable[[], int] = wall_ms,
         hooks: Mapping[str, str] | None = None,
+        dashboard: str | None = None,
     ) -> None:
         self._name = name
+        self._page: str | None = None
+        self._session: Session | None = None
+        self._session_id: str | None = None
         self._warming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._exit: Callable[[], None] = _stay
         if journal is None:
@@ -126,9 +130,11 @@ class InterviewActor:
             from actors.journal import NodeJournal
             from orchestrator import logs
 
-            logs.configure()
+            logs.configure(self.log_fields)
             cluster.raise_priority(5)
             node = cluster.own_node_id()
+            if dashboard is not None:
+                self._page = f"{dashboard.rstrip('/')}/#/actors/{cluster.own_actor_id()}"
             self._exit = cluster.exit_process
             journal = NodeJournal(node)
             self._warming = asyncio.get_running_loop().create_task(journal.connect())
@@ -139,8 +145,6 @@ class InterviewActor:
         self._node = node
         self._journal = journal
         self._clock = clock
-        self._session: Session | None = None
-        self._session_id: str | None = None
         self._outcome: asyncio.Future[Reply | OrchestratorError] = asyncio.get_running_loop().create_future()
         self._finished: asyncio.Future[DeactivationReason] | None = None
         self._changed = asyncio.Event()
@@ -153,6 +157,11 @@ class InterviewActor:
 
     def __repr__(self) -> str:
         return self._name
+
+    def log_fields(self) -> dict[str, object]:
+        """What every line that this process logs carries."""
+        epoch = self._session.state.epoch if self._session is not None else None
+        return {"actor": self._name, "session_id": self._session_id, "epoch": epoch}
 
     async def ping(self) -> Holding:
         """What this actor holds, once it is up."""
@@ -330,13 +339,16 @@ class InterviewActor:
             session = await Session.load(self._journal, activation.session_id)
         else:
             session = Session(self._journal, load_state(activation.state), activation.draft)
-        command = Activate(self._name, self._node, activation.cause, activation.silent_since, activation.retry)
+        command = Activate(
+            self._name, self._node, activation.cause, activation.silent_since, activation.retry, self._page
+        )
         faults.step("activate.before", activation.session_id)
         replayed = await session.activate(command, request, now)
         role = request.caller.role if request else "system"
         reply = Reply(session.view(now, role), session.state.version, replayed)
         faults.step("activate.after", activation.session_id)
         self._session = session
+        log.info("activated", extra={"cause": activation.cause})
         self._watches = [asyncio.create_task(self._watch_itself(session)), asyncio.create_task(self._watch_storage())]
         self._saver.now()
         if session.owned:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from actors import cluster
+from actors import cluster, metrics
 from actors.clock import wall_ms
 from orchestrator import logs
 from orchestrator.errors import OrchestratorError, OutcomeUnknown, Retryable, Unavailable
@@ -34,7 +34,6 @@ CALL_SECONDS = 3.5
 OUTAGE_MS = 3_000
 """The proof of life is written every second: nothing written for so long is more than a hiccup."""
 OUTAGE_POLL_SECONDS = 60.0
-FENCED_WRITES = "interview_fenced_writes"
 
 AppendResult = Appended | Collision | OrchestratorError
 
@@ -97,15 +96,17 @@ class JournalActor:
     """The journal of one node. Errors are returned as values."""
 
     def __init__(self, name: str) -> None:
-        logs.configure()
-        cluster.raise_priority(0)
         self._name = name
+        logs.configure(lambda: {"actor": self._name})
+        cluster.raise_priority(0)
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._commit = GroupCommit(self._write_batch)
         self._node = cluster.own_node_id()
         self._outages = Outages()
-        self._alive = asyncio.get_running_loop().create_task(self._stay_alive())
+        loop = asyncio.get_running_loop()
+        self._alive = loop.create_task(self._stay_alive())
+        self._reports = loop.create_task(metrics.report("JournalActor", metrics.FENCED_WRITES, metrics.CREDITED))
 
     def __repr__(self) -> str:
         return self._name
@@ -114,7 +115,13 @@ class JournalActor:
         return self._node
 
     async def append(self, entry: Entry, prev_mac: str) -> AppendResult:
-        return await self._commit.append(entry, prev_mac)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        result = await self._commit.append(entry, prev_mac)
+        metrics.observe(metrics.APPEND, loop.time() - began, outcome=_word(result))
+        if isinstance(result, Appended):
+            metrics.note_entry(entry.body)
+        return result
 
     async def load(self, session_id: str) -> Loaded | OrchestratorError | None:
         return await self._answer(lambda store: store.load(session_id))
@@ -133,12 +140,13 @@ class JournalActor:
 
     async def _write_batch(self, batch: list[tuple[Entry, str]]) -> list[AppendResult]:
         results = await self._append(batch)
+        metrics.observe(metrics.BATCH, len(batch))
         for (entry, _), result in zip(batch, results, strict=True):
             if isinstance(result, Retryable):
                 self._say_since(result)
             elif isinstance(result, Collision) and result.stored.epoch > entry.epoch:
                 log.warning("fenced write", extra={"session_id": entry.session_id, "epoch": entry.epoch})
-                cluster.count(FENCED_WRITES, "Writes of a replaced owner that the journal refused.")
+                metrics.count(metrics.FENCED_WRITES)
         if not all(isinstance(result, Retryable) for result in results):
             self._outages.success(wall_ms())
         return results
@@ -183,6 +191,12 @@ class JournalActor:
             except Exception:
                 log.exception("no proof of life written")
             await asyncio.sleep(ALIVE_SECONDS)
+
+
+def _word(result: AppendResult) -> str:
+    if isinstance(result, Appended):
+        return "appended"
+    return "collision" if isinstance(result, Collision) else "failed"
 
 
 class NodeJournal:

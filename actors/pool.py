@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from actors import cluster
+from actors import cluster, metrics
 from orchestrator.errors import ClusterFull, Retryable
 
 log = logging.getLogger(__name__)
@@ -81,11 +81,16 @@ class WarmPool:
     @property
     def wanted(self) -> int:
         """Actors that should be ready, or are waited for."""
-        return self._wanted + self.ahead + _active(self._urgent) + _active(self._waiting)
+        return self._wanted + self.ahead + self.waiting
 
     def by_node(self) -> Counter[str]:
         """The ready actors of each node."""
         return Counter(warm.node for warm in self._ready)
+
+    @property
+    def waiting(self) -> int:
+        """Those who wait for an actor now."""
+        return _active(self._urgent) + _active(self._waiting)
 
     def add(self, warm: Warm) -> None:
         """Give an actor that is up to whoever waits longest, the urgent first, or keep it."""
@@ -104,10 +109,12 @@ class WarmPool:
         self.refill()
         if not urgent and self._is_full():
             waiter.cancel()
+            metrics.count(metrics.REFUSED_STARTS)
             raise ClusterFull("Every place for a live interview is taken; try again soon.", retry_after=5)
         try:
             return await asyncio.wait_for(waiter, wait_seconds)
         except TimeoutError:
+            metrics.count(metrics.REFUSED_STARTS)
             raise ClusterFull("No actor was free in time; try again soon.", retry_after=2) from None
 
     def refill(self) -> None:
@@ -131,7 +138,7 @@ class WarmPool:
         stuck_before = asyncio.get_running_loop().time() - STUCK_SECONDS
         starting = sum(at > stuck_before for at in self._starting.values())
         to_come = len(self._ready) + starting + self._room(len(self._starting)) - self._reserve
-        return _active(self._urgent) + _active(self._waiting) > to_come
+        return self.waiting > to_come
 
     def _serve(self) -> None:
         for warm in [warm for warm in self._ready if not self._usable(warm.node)]:

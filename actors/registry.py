@@ -15,7 +15,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from actors import cluster
+from actors import cluster, metrics
 from actors.capacity import Capacity
 from actors.clock import wall_ms
 from actors.interview import Activation
@@ -44,9 +44,9 @@ class Registry:
     """What is asked of it, and its rounds. Errors are returned as values."""
 
     def __init__(self, name: str) -> None:
-        logs.configure()
-        cluster.raise_priority(0)
         self._name = name
+        logs.configure(lambda: {"actor": self._name})
+        cluster.raise_priority(0)
         self._settings = get_settings()
         self._store: Store | None = None
         self._has_recovered = False
@@ -75,7 +75,9 @@ class Registry:
         self._size = ClusterSize(self._pool, self._supervisor, self._capacity, self._settings)
         self._watchdog = Watchdog()
         self._ready = asyncio.Event()
-        self._main = asyncio.get_running_loop().create_task(self._start_then_watch())
+        loop = asyncio.get_running_loop()
+        self._main = loop.create_task(self._start_then_watch())
+        self._reports = loop.create_task(metrics.report("Registry", metrics.DEACTIVATIONS, metrics.REFUSED_STARTS))
 
     def __repr__(self) -> str:
         return self._name
@@ -285,6 +287,7 @@ class Registry:
                 await self._pool.check()
                 self._pool.refill()
                 self._empty_draining_nodes()
+                self._report()
                 if self._has_recovered:
                     await (await self._opened()).alive(cluster.REGISTRY, wall_ms())
             except OrchestratorError as error:
@@ -298,6 +301,13 @@ class Registry:
         with contextlib.suppress(OrchestratorError):
             await self._recover()
             self._has_recovered |= self._all_held
+
+    def _report(self) -> None:
+        pool, live = self._pool, len(self._supervisor.live)
+        actors = {"live": live, "warm": pool.ready, "starting": pool.starting}
+        metrics.gauges(metrics.ACTORS, "state", actors)
+        metrics.gauge(metrics.PLACES_FREE, self._capacity.room(pool.starting))
+        metrics.gauge(metrics.WAITING, pool.waiting)
 
     @property
     def _actor_memory(self) -> int:
@@ -314,6 +324,7 @@ class Registry:
             frozenset(self._avoided),
             self._hooks,
             self._settings.resource,
+            self._settings.ray_dashboard_url,
         )
 
     async def _opened(self) -> Store:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from actors import cluster
+from actors import cluster, metrics
 from actors.capacity import Capacity
 from actors.clock import wall_ms
 from actors.pool import WarmPool
@@ -118,8 +118,8 @@ class ClusterSize:
         except OrchestratorError:
             self._ask.forget()
             raise
-        cluster.gauge("interview_actors_wanted", "Live and warm actors that are wanted.", self._wanted_in_all)
-        cluster.gauge("interview_places_missing", "Interviews for which the cluster has no place.", missing)
+        metrics.gauge(metrics.ACTORS_WANTED, self._wanted_in_all)
+        metrics.gauge(metrics.PLACES_MISSING, missing)
 
     @property
     def _wanted_in_all(self) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors import cluster
+from actors import cluster, metrics
 from actors.clock import wall_ms
 from actors.interview import Activation, DeactivationReason
 from actors.pool import Warm, WarmPool
@@ -128,8 +128,9 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         self.refusals.settle(activation.session_id)
+        began = loop.time()
         urgent = activation.cause != "start"
-        give_up = loop.time() + ACTIVATION_SECONDS
+        give_up = began + ACTIVATION_SECONDS
         attempts = deaths = 0
         while True:
             try:
@@ -147,7 +148,9 @@ class Supervisor:
                 cluster.kill(warm.handle)
                 continue
             try:
-                return await self._give(warm, activation)
+                placement = await self._give(warm, activation)
+                metrics.observe(metrics.ACTIVATION, loop.time() - began, source=activation.cause)
+                return placement
             except (cluster.ActorGone, cluster.ActorSilent) as error:
                 cluster.kill(warm.handle)
                 deaths += known_good and isinstance(error, cluster.ActorGone)
@@ -170,14 +173,16 @@ class Supervisor:
         label = f"interview {activation.session_id}: run"
         run = asyncio.ensure_future(cluster.call(warm.handle, "run", activation, label=label, timeout=None))
         try:
-            reply: Reply = await cluster.call(warm.handle, "activated", activation.session_id, timeout=ATTEMPT_SECONDS)
+            label = f"interview {activation.session_id}: activated"
+            reply: Reply = await cluster.call(
+                warm.handle, "activated", activation.session_id, label=label, timeout=ATTEMPT_SECONDS
+            )
         except OrchestratorError:
             run.cancel()
             raise
         live = Live(activation.session_id, warm.name, warm.handle, warm.node)
         self.live[activation.session_id] = live
         self.spawn(self._supervise(live, run))
-        cluster.count("interview_activations", "Interviews that an actor has taken, by cause.", cause=activation.cause)
         return Placement(warm.name, reply)
 
     async def _park(self, activation: Activation, reason: str) -> None:
@@ -213,7 +218,7 @@ class Supervisor:
         """An actor holds its session no longer."""
         del self.live[live.session_id]
         log.info("run ended", extra={"session_id": live.session_id, "actor": live.actor, "reason": reason})
-        cluster.count("interview_deactivations", "Interviews that their actor has let go, by reason.", reason=reason)
+        metrics.count(metrics.DEACTIVATIONS, reason=reason)
 
     async def _end_of(self, live: Live, run: asyncio.Future[Any]) -> DeactivationReason | None:
         """Why the run ended; None if the process is dead, or cannot be reached for some seconds."""
@@ -225,7 +230,7 @@ class Supervisor:
             except OrchestratorError:
                 if not await self._comes_back(live):
                     return None
-                run = asyncio.ensure_future(cluster.call(live.handle, "joined", timeout=None))
+                run = self._joined(live)
 
     async def _comes_back(self, live: Live) -> bool:
         """Whether an actor that cannot be reached answers again soon."""
@@ -289,8 +294,14 @@ class Supervisor:
         assert found.holding is not None and found.holding.session_id is not None
         live = Live(found.holding.session_id, found.name, found.handle, found.holding.node)
         self.live[live.session_id] = live
-        self.spawn(self._supervise(live, asyncio.ensure_future(cluster.call(found.handle, "joined", timeout=None))))
+        self.spawn(self._supervise(live, self._joined(live)))
         return live
+
+    @staticmethod
+    def _joined(live: Live) -> asyncio.Future[Any]:
+        """The end of a run that is under way."""
+        label = f"interview {live.session_id}: joined"
+        return asyncio.ensure_future(cluster.call(live.handle, "joined", label=label, timeout=None))
 
     # Handing over
 
@@ -303,7 +314,8 @@ class Supervisor:
         self._replacements[live.session_id] = warm
         since = wall_ms()
         try:
-            await cluster.call(live.handle, "release", reason, timeout=RELEASE_SECONDS)
+            label = f"interview {live.session_id}: release"
+            await cluster.call(live.handle, "release", reason, label=label, timeout=RELEASE_SECONDS)
         except cluster.ActorSilent:
             await self.take_over(live, since)
         except cluster.ActorGone:

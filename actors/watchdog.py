@@ -26,8 +26,12 @@ class Watchdog:
         self._silent: dict[str, int] = {}
         self._answered: set[str] = set()
 
-    async def look(self, name: str, handle: Any) -> None:
-        """Ping a system actor; after two pings without an answer, end its process, so that Ray starts another."""
+    async def look(self, name: str, handle: Any) -> bool:
+        """Ping a system actor; after two pings without an answer, end its process, so that Ray starts another.
+
+        Whether it has answered.
+        """
+        answered = False
         try:
             await cluster.call(handle, "ping", timeout=PING_SECONDS)
         except cluster.ActorAway:
@@ -37,6 +41,7 @@ class Watchdog:
         except Retryable:
             self._forget(name)
         else:
+            answered = True
             self._silent.pop(name, None)
             self._answered.add(name)
         strikes = STRIKES if name in self._answered else START_SECONDS / PING_SECONDS
@@ -44,6 +49,7 @@ class Watchdog:
             log.warning("system actor hung", extra={"actor": name})
             self._forget(name)
             cluster.restart(handle)
+        return answered
 
     def _forget(self, name: str) -> None:
         self._silent.pop(name, None)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors import cluster
+from actors import metrics
 from actors.clock import wall_ms
 from orchestrator import __version__
 from orchestrator.errors import NotFound, OrchestratorError
@@ -134,7 +134,7 @@ class WebhookKeeper:
                 if room and message.lane not in self._busy:
                     room -= 1
                     self._begin(endpoint, health, message)
-        cluster.gauge("interview_webhooks_under_way", "Webhook messages that are being sent.", len(self._tasks))
+        metrics.gauge(metrics.WEBHOOKS_UNDER_WAY, len(self._tasks))
 
     async def _wait(self, seconds: float) -> None:
         """Until something was sent, so that what comes after it need not wait; or the time is over."""
@@ -142,6 +142,17 @@ class WebhookKeeper:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._more.wait()
+
+    async def oldest_seconds(self) -> float:
+        """How long the oldest message has waited, of those that are due first; and how long a receiver has taken
+        nothing, if that is longer."""
+        now, since = self._clock(), []
+        for endpoint in [endpoint for endpoint in await self._store.endpoints() if endpoint.enabled]:
+            due = await self._store.queued(endpoint.id, 0, now + LONGEST_PAUSE_MS, BATCH)
+            since += [message.since for message in due]
+            if due and endpoint.failing_since is not None:
+                since.append(endpoint.failing_since)
+        return max(0, now - min(since, default=now)) / 1000
 
     async def clean(self) -> None:
         """Give up, and forget, what is too old."""
@@ -186,7 +197,7 @@ class WebhookKeeper:
             return
         attempt, retry_after = await self._attempt(endpoint, message)
         now = self._clock()
-        cluster.count("interview_webhook_attempts", "Tries to send a webhook.", outcome=_outcome(attempt))
+        metrics.count(metrics.WEBHOOK_ATTEMPTS, outcome=_outcome(attempt))
         if attempt.gone:
             await self._disable(endpoint.id)
         pause = 0 if attempt.gone else max(pause_ms(message.tries + 1), retry_after)

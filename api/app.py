@@ -18,6 +18,7 @@ from api import errors, openapi
 from api.headers import only_known_parameters
 from api.keyring import Keyring
 from api.limits import RequestLimits
+from api.metrics import CountRequests, HttpMetrics
 from api.rates import Rates
 from api.routes import (
     bulk,
@@ -58,11 +59,13 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
         app.state.client = client or await _connect(settings)
         app.state.channels = Channels(app.state.client)
         app.state.keyring = Keyring(app.state.client.store)
+        reports = asyncio.create_task(app.state.metrics.report(app.state.channels))
         try:
             await _ensure_default_job(app.state.client)
             await _ensure_webhook_of_the_settings(app.state.client.store, settings)
             yield
         finally:
+            reports.cancel()
             await app.state.channels.close()
             await _close(app.state.client)
 
@@ -77,6 +80,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     app.state.settings = settings
     app.state.draining = False
     app.state.rates = Rates(settings)
+    app.state.metrics = HttpMetrics()
     errors.install(app)
     if settings.cors_origin_list:
         app.add_middleware(
@@ -88,6 +92,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
             max_age=600,
         )
     app.add_middleware(RequestLimits, https=settings.public_url.startswith("https://"))
+    app.add_middleware(CountRequests, figures=app.state.metrics)
     for module in ROUTES:
         app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
     for module in (live, pages):

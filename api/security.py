@@ -73,6 +73,7 @@ async def caller_by(connection: HTTPConnection, credential: str | None) -> Calle
         caller, scopes = await _known_as(connection, credential)
     except Unauthorized:
         if credential is not None:
+            connection.app.state.metrics.wrong_credentials.inc()
             connection.app.state.rates.failed(connection)
         raise
     connection.state.scopes = scopes

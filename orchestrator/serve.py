@@ -24,6 +24,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -47,6 +48,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OBJECT_STORE_BYTES = 128 * 2**20
 NO_KEY = 3
 """What orchestrator/key_check.py ends with then."""
+TARGETS = "prom_metrics_service_discovery.json"
 METRICS_INTERVAL = "RAY_metrics_report_interval_ms"
 
 console = Console(highlight=False)
@@ -151,6 +153,10 @@ class Supervisor:
     ray: Child | None = None
     listener: socket.socket | None = None
     dashboard: str | None = None
+    targets: Path | None = None
+    """The file in which Prometheus finds the local Ray."""
+    figures: tempfile.TemporaryDirectory[str] | None = None
+    """Where the front ends keep what they count, so that each of them can tell for all."""
     environment: dict[str, str] = field(default_factory=dict)
     """What the children are given beside our own environment: where the database and Ray are."""
 
@@ -271,10 +277,13 @@ class Supervisor:
             RAY_task_events_report_interval_ms="3000",
             RAY_maximum_gcs_destroyed_actor_cached_count="1000",
         )
+        self.dashboard = f"http://127.0.0.1:{dashboard}"
+        self.targets = temp / TARGETS
+        if self.settings.ray_dashboard_url is None:
+            self.environment["INTERVIEW_RAY_DASHBOARD_URL"] = self.dashboard
         self.ray = Child("ray", lambda: self._spawn(_ray_command(port, dashboard, temp, self.settings), "ray.log"))
         self.ray.ensure()
         say("ray", f"local, started at 127.0.0.1:{port}")
-        self.dashboard = f"http://127.0.0.1:{dashboard}"
         say("dashboard", f"{self.dashboard} (token in {self._ray_token()})")
 
     def _ray_token(self) -> Path:
@@ -289,6 +298,7 @@ class Supervisor:
         assert self.listener is not None
         fd = self.listener.fileno()
         os.set_inheritable(fd, True)
+        self.figures = tempfile.TemporaryDirectory(prefix="pi-figures-")
         command = [sys.executable, "-P", "-m", "api"]  # -P: whatever lies in the working directory is not ours
         for number in range(self.workers):
             start = functools.partial(self._spawn, command, None, fd)
@@ -330,7 +340,9 @@ class Supervisor:
         self, command: list[str], log_name: str | None, socket_fd: int | None = None, ready_fd: int | None = None
     ) -> subprocess.Popen[bytes]:
         given = [fd for fd in (socket_fd, ready_fd) if fd is not None]
-        extra = {} if socket_fd is None else _front_end_environment(socket_fd)
+        extra: dict[str, str] = {}
+        if socket_fd is not None and self.figures is not None:
+            extra = _front_end_environment(socket_fd) | {"PROMETHEUS_MULTIPROC_DIR": self.figures.name}
         if ready_fd is not None:
             extra["INTERVIEW_READY_FD"] = str(ready_fd)
         log = open(self.data_dir / log_name, "ab") if log_name else None  # noqa: SIM115 - the child's
@@ -400,6 +412,7 @@ class Supervisor:
             "pid": os.getpid(),
             "url": self.url,
             "dashboard": self.dashboard,
+            "prometheus_targets": str(self.targets) if self.targets is not None else None,
             "environment": self.environment,
             "ray_pid": self.ray.process.pid if self.ray and self.ray.process else None,
             "database_pid": self.database.pid if self.database else None,
@@ -431,6 +444,8 @@ class Supervisor:
         _end_descendants(keep=set())
         if self.listener is not None:
             self.listener.close()
+        if self.figures is not None:
+            self.figures.cleanup()
         if self.ray is not None or self.database is not None:
             self._note.unlink(missing_ok=True)
 

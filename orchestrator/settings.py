@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     """Seconds of running clock without any sign of the candidate since the start, after which an interview ends as
     abandoned; not set: when its deadlines have run out."""
     dashboard_port: int = 8265
+    ray_dashboard_url: str | None = Field(None, pattern=r"^https?://[^\s@]+$")
+    """Where staff reach Ray's dashboard; not set: the local Ray's, none on other clusters."""
     ray_num_cpus: float | None = None
     """CPU cores that the local Ray declares; not set: as many as the machine has."""
     ray_memory_mb: int | None = Field(None, gt=0)

@@ -122,6 +122,7 @@ class ActivatedEvent(Event):
     actor: str
     node: str | None
     cause: str
+    dashboard_url: str = sometimes()
 
 
 class DeactivatedEvent(Event):

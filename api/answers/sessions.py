@@ -163,6 +163,7 @@ class Placement(Answer):
     actor: str
     node: str | None
     epoch: Count
+    dashboard_url: Annotated[str | None, Field(description="Its page in Ray's dashboard, where that is known.")]
 
 
 class CandidateSession(Answer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,9 +10,12 @@ from fastapi.responses import JSONResponse, Response
 
 from api.answers import work as views
 from api.described import answers
+from api.metrics import CONTENT_TYPE, HttpMetrics
 from api.routes.sessions import Client
 from api.schemas import DrainBody, RecoverBody
 from api.security import Admin, Reader
+
+FIGURES = {"type": "string", "description": "Prometheus' text format."}
 
 router = APIRouter(tags=["operations"])
 
@@ -68,6 +72,15 @@ async def recover_sessions(client: Client, caller: Admin, body: RecoverBody | No
     """Take up every interview in progress that no actor holds, soonest deadline first; or only show them."""
     found = await client.recover(body is not None and body.dry_run)
     return {"status": "success", "sessions": [{"session_id": s, "outcome": outcome} for s, outcome in found.items()]}
+
+
+@router.get("/metrics")
+@answers(None, media={"text/plain": FIGURES})
+async def get_metrics(request: Request, caller: Reader) -> Response:
+    """The HTTP side of this service's front ends, for Prometheus. What actors do is told by Ray's own targets."""
+    figures: HttpMetrics = request.app.state.metrics
+    text = await asyncio.to_thread(figures.text)
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 @router.get("/healthz")

@@ -221,6 +221,7 @@ class Placement(TypedDict):
     actor: str
     node: str
     epoch: int
+    dashboard_url: str | None
 
 
 class Session(TypedDict):

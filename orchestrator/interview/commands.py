@@ -146,6 +146,8 @@ class Activate(Wire):
     silent_since: int | None = None
     retry: bool = False
     """Staff asked for it: a parked session is tried again."""
+    dashboard_url: str | None = None
+    """Where people see the actor, if they can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,12 +299,14 @@ def activation(state: State, command: Activate) -> Event:
 
 
 def _activated(state: State, command: Activate) -> Event:
+    page = {"dashboard_url": command.dashboard_url} if command.dashboard_url is not None else {}
     return {
         "type": "activated",
         "epoch": state.epoch + 1,
         "actor": command.actor,
         "node": command.node,
         "cause": command.cause,
+        **page,
     }
 
 

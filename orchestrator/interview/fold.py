@@ -338,6 +338,7 @@ def _activated(state: State, event: dict[str, Any], at: int) -> State:
         epoch=event["epoch"],
         actor=event["actor"],
         node=event["node"],
+        dashboard_url=event.get("dashboard_url"),
         parked=None,
         parked_since=None,
         clock_settled_at=max(state.clock_settled_at, at),

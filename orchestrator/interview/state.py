@@ -203,6 +203,8 @@ class State:
     consent_withdrawn: bool = False
     actor: str | None = None
     node: str | None = None
+    dashboard_url: str | None = None
+    """The page of the actor that took it last."""
     fruitless_activations: int = 0
     activated_at: int = 0
     parked: str | None = None

@@ -75,11 +75,21 @@ def session_view(state: State, now: int, role: Role = "staff", policy: Policy | 
     view["proctoring"]["verdict"] = state.proctoring.verdict
     view["recording"] |= {"reason": state.recording.reason, "files": list(state.recording.files)}
     view["accommodations"]["sensitivity"] = state.accommodations.sensitivity
-    view["placement"] = (
-        {"actor": state.actor, "node": state.node, "epoch": state.epoch} if state.actor is not None else None
-    )
+    view["placement"] = _placement(state)
     view["metadata"] = state.metadata
     return view
+
+
+def _placement(state: State) -> dict[str, Any] | None:
+    """The actor that holds the session, and its page in Ray's dashboard."""
+    if state.actor is None:
+        return None
+    return {
+        "actor": state.actor,
+        "node": state.node,
+        "epoch": state.epoch,
+        "dashboard_url": state.dashboard_url,
+    }
 
 
 def answer_view(answer: ClosedAnswer) -> dict[str, Any]:

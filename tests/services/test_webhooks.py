@@ -37,8 +37,7 @@ class World:
     """A store, a receiver, and a keeper whose clock is told what time it is."""
 
     def __init__(self, store: Store, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("actors.cluster.count", lambda *args, **tags: None)
-        monkeypatch.setattr("actors.cluster.gauge", lambda *args, **tags: None)
+        monkeypatch.setattr("actors.cluster.record", lambda *_: None)
         monkeypatch.setattr("orchestrator.storage.webhooks.KNOWN_SECONDS", 0.0)
         self.store = store
         self.receiver = receiver

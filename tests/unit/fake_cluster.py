@@ -240,7 +240,7 @@ class World:
         monkeypatch.setattr(registry, "get_settings", lambda: settings)
         monkeypatch.setattr(registry, "wall_ms", clock)
         monkeypatch.setattr(supervisor, "wall_ms", clock)
-        monkeypatch.setattr(registry.logs, "configure", lambda: None)
+        monkeypatch.setattr(registry.logs, "configure", lambda *_: None)
         monkeypatch.setattr("actors.storage.open_store", self._open_store)
         monkeypatch.setattr(cluster, "call", self._call)
         monkeypatch.setattr(cluster, "find", self._find)
@@ -255,8 +255,7 @@ class World:
         monkeypatch.setattr(cluster, "end_journal", self._end_journal)
         monkeypatch.setattr(size, "wall_ms", clock)
         monkeypatch.setattr(cluster, "ensure_housekeeper", self._ensure_housekeeper)
-        monkeypatch.setattr(cluster, "count", lambda *_, **__: None)
-        monkeypatch.setattr(cluster, "gauge", lambda *_, **__: None)
+        monkeypatch.setattr(cluster, "record", lambda *_: None)
         monkeypatch.setattr(cluster, "raise_priority", lambda _: None)
 
     # What stands in for Ray

@@ -163,7 +163,7 @@ def run_actor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 return storage
 
             monkeypatch.setattr(journal, "wall_ms", clock)
-            monkeypatch.setattr(journal.logs, "configure", lambda: None)
+            monkeypatch.setattr(journal.logs, "configure", lambda *_: None)
             monkeypatch.setattr(cluster, "raise_priority", lambda _: None)
             monkeypatch.setattr(cluster, "own_node_id", lambda: "node-1")
             monkeypatch.setattr("actors.storage.open_store", open_store)
