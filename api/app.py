@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from actors.board import Board
 from actors.channels import Channels
 from actors.clock import wall_ms
 from api import errors, openapi
@@ -23,6 +24,7 @@ from api.rates import Rates
 from api.routes import (
     bulk,
     candidates,
+    console,
     export,
     jobs,
     keys,
@@ -60,12 +62,14 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
         app.state.channels = Channels(app.state.client)
         app.state.keyring = Keyring(app.state.client.store)
         reports = asyncio.create_task(app.state.metrics.report(app.state.channels))
+        app.state.board = Board(app.state.client)
         try:
             await _ensure_default_job(app.state.client)
             await _ensure_webhook_of_the_settings(app.state.client.store, settings)
             yield
         finally:
             reports.cancel()
+            app.state.board.close()
             await app.state.channels.close()
             await _close(app.state.client)
 
@@ -95,7 +99,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     app.add_middleware(CountRequests, figures=app.state.metrics)
     for module in ROUTES:
         app.include_router(module.router, dependencies=[Depends(only_known_parameters)])
-    for module in (live, pages):
+    for module in (live, console, pages):
         app.include_router(module.router)
     openapi.install(app)
     return app

@@ -1,4 +1,5 @@
-"""Pages for browsers: the candidate's interview, the staff's live view, and the documentation of the API.
+"""Pages for browsers: the operators' console, the candidate's interview, the staff's live view, and the documentation
+of the API.
 
 They hold nothing; what they show comes by the live channel and REST, with the token or key of whoever looks.
 """
@@ -25,6 +26,12 @@ WEB = Path(__file__).resolve().parents[1] / "web"
 BUILT = WEB / "dist"
 """Made from the sources beside it by `make web`, and part of the repository, so that nobody needs Node to serve it."""
 FOR_EVER = "public, max-age=31536000, immutable"
+
+
+@router.get("/")
+async def console(request: Request) -> Response:
+    """The operators' console."""
+    return _page("console", request.app.state.settings, {})
 
 
 @router.get("/interview/{session_id}")

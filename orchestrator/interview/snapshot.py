@@ -44,6 +44,7 @@ class Snapshot(Wire):
     """Of the candidate's name and email, to search for by how they begin."""
     score: float | None = None
     ended_at: int | None = None
+    started_at: int | None = None
 
 
 MAX_WORDS = 20

@@ -356,6 +356,7 @@ def snapshot_of(state: State) -> Snapshot:
         report=state.report_work,
         words=words_of(state.candidate.email, state.candidate.name),
         ended_at=state.completed_at,
+        started_at=state.started_at,
         score=state.report_score,
         state=dump_state(state),
     )

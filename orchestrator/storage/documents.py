@@ -10,6 +10,7 @@ by a process that runs what this one is still to be upgraded to.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -61,8 +62,12 @@ def entry_of(document: dict[str, Any]) -> Entry:
 
 
 def snapshot_document(snapshot: Snapshot, creation: Entry | None = None) -> dict[str, Any]:
-    """A snapshot; the one that create writes carries entry 1, so that it alone is the session."""
-    document = {"_id": snapshot.session_id, **asdict(snapshot), "schema": SCHEMA}
+    """A snapshot; the one that create writes carries entry 1, so that it alone is the session.
+
+    `changed_at` is when it is written (ms, by the clock of whoever writes it), for those who look for what is new.
+    """
+    document = {"_id": snapshot.session_id, **asdict(snapshot)}
+    document |= {"schema": SCHEMA, "changed_at": round(time.time() * 1000)}
     if creation is not None:
         document["creation"] = entry_document(creation)
     return document

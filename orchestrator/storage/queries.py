@@ -22,6 +22,20 @@ Position = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Brief:
+    """A session without its state. Times in ms."""
+
+    session_id: str
+    seq: int
+    status: str
+    started_at: int | None
+    ended_at: int | None
+
+
+BRIEF = {"seq": 1, "status": 1, "started_at": 1, "ended_at": 1}
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which sessions. Times in ms, `created_until` excluded. `text`: words, each the beginning of one in the
     candidate's name or email."""
@@ -134,6 +148,36 @@ class SnapshotQueries:
         async with guarded(max(self._timeout, 5.0), writing=False):
             found = await self._db.snapshots.find({"front_end": front_end}, {"front_end": 1}).limit(limit).to_list(None)
         return [document["_id"] for document in found]
+
+    async def changed_since(self, at: int, limit: int) -> list[Brief]:
+        """Sessions whose snapshots were written at `at` (ms, by the clock of whoever wrote them) or after it."""
+        return await self._briefs({"changed_at": {"$gte": at}}, limit, "changed_at")
+
+    async def live(self, limit: int) -> list[Brief]:
+        """Sessions in progress."""
+        return await self._briefs({"status": "in_progress"}, limit)
+
+    async def ended_since(self, at: int, limit: int) -> list[Brief]:
+        """Sessions that were completed at `at` (ms) or later, the last ones first."""
+        return await self._briefs({"ended_at": {"$gte": at}}, limit, "ended_at", DESCENDING)
+
+    async def still_there(self, session_ids: list[str]) -> list[Brief]:
+        """Those of these sessions that were not deleted."""
+        return await self._briefs({"_id": {"$in": session_ids}}, len(session_ids))
+
+    async def _briefs(self, query: dict[str, Any], limit: int, by: str = "", direction: int = ASCENDING) -> list[Brief]:
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            cursor = self._db.snapshots.find(query, BRIEF).limit(limit)
+            found = await (cursor.sort(by, direction) if by else cursor).to_list(None)
+        return [
+            Brief(one["_id"], one["seq"], one["status"], one.get("started_at"), one.get("ended_at")) for one in found
+        ]
+
+    async def snapshots_of(self, session_ids: list[str]) -> list[Snapshot]:
+        """The snapshots of these sessions, in any order; unknown ones are left out."""
+        async with guarded(max(self._timeout, 5.0), writing=False):
+            found = await self._db.snapshots.find({"_id": {"$in": session_ids}}).to_list(None)
+        return [snapshot_from(document) for document in found]
 
     async def room_work(self, session_ids: list[str]) -> dict[str, tuple[str, str | None]]:
         """The status of these sessions and what there is to do about their rooms; unknown ones are left out."""

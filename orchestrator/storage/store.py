@@ -98,6 +98,7 @@ class Store(SnapshotQueries, JobStore, KeyStore, EvidenceStore, ReportStore, Web
             ("snapshots", [("report", ASCENDING)], {}),
             ("snapshots", [("words", ASCENDING)], {}),
             ("snapshots", [("ended_at", ASCENDING)], {}),
+            ("snapshots", [("changed_at", ASCENDING)], {}),
             ("journal", [("outbox", ASCENDING)], {"sparse": True}),
             ("webhook_messages", [("lane", ASCENDING)], {}),
             ("webhook_messages", [("open", ASCENDING)], {"sparse": True}),
