@@ -12,7 +12,7 @@ const dist = join(here, "dist");
 rmSync(dist, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: here,
-  entryPoints: ["src/interview.tsx", "src/live.tsx", "src/signin.tsx", "src/docs.ts", "src/report.css"],
+  entryPoints: ["src/interview.tsx", "src/live.tsx", "src/console.tsx", "src/signin.tsx", "src/docs.ts", "src/report.css"],
   outdir: "dist",
   entryNames: "[name]",
   chunkNames: "chunk-[hash]",

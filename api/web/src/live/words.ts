@@ -27,7 +27,7 @@ const END_REASONS: Record<string, string> = {
   ended_by_candidate: "by the candidate",
 };
 
-export function statusText(session: Session): string {
+export function statusText(session: Pick<Session, "status" | "status_detail" | "end_reason">): string {
   if (session.status === "completed") {
     const reason = session.end_reason ?? "";
     return `Ended: ${END_REASONS[reason] ?? plain(reason)}`;

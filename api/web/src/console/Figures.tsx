@@ -1,0 +1,40 @@
+import type { Board } from "./model";
+
+/** The whole in a few numbers. */
+export function Figures({ board }: { board: Board }) {
+  const { cluster } = board;
+  const parked = cluster?.parked.length ?? 0;
+  const room = cluster === null ? null : Math.max(0, cluster.capacity - cluster.live_actors);
+  return (
+    <dl class="figures">
+      <Figure name="In progress" value={board.live} />
+      <Figure name="Waiting" value={board.waiting} />
+      <Figure name="Parked" value={parked} tone={parked > 0 ? "danger" : ""} />
+      <Figure name="Warm" value={cluster?.warm_actors ?? null} note={cluster?.starting_actors ? `${cluster.starting_actors} starting` : "ready to start"} />
+      <Figure name="Free places" value={room} note={cluster === null ? "" : `of ${number(cluster.capacity)}`} tone={room === 0 ? "danger" : ""} />
+    </dl>
+  );
+}
+
+interface FigureProps {
+  name: string;
+  value: number | null;
+  note?: string;
+  tone?: "danger" | "";
+}
+
+function Figure({ name, value, note, tone = "" }: FigureProps) {
+  return (
+    <div class="figure panel">
+      <dt>{name}</dt>
+      <dd>
+        <span class={tone === "danger" ? "value error" : "value"}>{value === null ? "–" : number(value)}</span>
+        {note && <span class="muted note">{note}</span>}
+      </dd>
+    </div>
+  );
+}
+
+function number(value: number): string {
+  return value.toLocaleString();
+}
