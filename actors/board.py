@@ -391,7 +391,7 @@ class _Known:
         return change
 
     def everything(self) -> dict[str, Any]:
-        return {**self._told, "rows": list(self.rows.values()), "most": MAX_LIVE}
+        return {**self._told, "rows": list(self.rows.values())}
 
 
 def _message(event: str, revision: int, data: dict[str, Any]) -> bytes:

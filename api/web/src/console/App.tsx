@@ -8,7 +8,7 @@ import { CreateDialog, InviteDialog, type Job, sentence } from "./Create";
 import { DetailsDialog } from "./Details";
 import { Feed } from "./feed";
 import { Figures } from "./Figures";
-import { type Filter, listsOf, matches, type Node, type Row } from "./model";
+import { countsOf, type Filter, listsOf, matches, type Node, type Row } from "./model";
 import { Nodes } from "./Nodes";
 import { type Action, type Desk, ENDED_HEADS, EndedRow, FOUND_HEADS, FoundRow, LIVE_HEADS, LiveRow, Table, WAITING_HEADS, WaitingRow } from "./Rows";
 import { type Found, useSearch } from "./search";
@@ -71,6 +71,7 @@ function Console({ feed, onLeave }: { feed: Feed; onLeave: (() => void) | null }
   const jobs = useJobs(feed);
   const found = useSearch(text, jobs);
   const lists = useMemo(() => listsOf(board.rows.values()), [board.rows]);
+  const counts = countsOf(board, lists);
   const may = (...scopes: string[]): boolean => scopes.some((scope) => feed.scopes.has(scope));
 
   /** Runs something for a row or node; what went wrong is said in the dialog, or above the lists. */
@@ -138,17 +139,17 @@ function Console({ feed, onLeave }: { feed: Feed; onLeave: (() => void) | null }
         ) : (
           <>
             <div class="top">
-              <Figures board={board} />
+              <Figures cluster={board.cluster} counts={counts} />
               <Chart chart={board.chart} />
             </div>
-            <Live rows={lists.live} total={board.live} filter={filter} onFilter={setFilter} desk={desk} />
-            <Section id="waiting" title="Waiting" count={board.waiting} isEmpty={lists.waiting.length === 0} empty="Nobody waits to start.">
+            <Live rows={lists.live} total={counts.live} filter={filter} onFilter={setFilter} desk={desk} />
+            <Section id="waiting" title="Waiting" count={counts.waiting} isEmpty={lists.waiting.length === 0} empty="Nobody waits to start.">
               <Table label="Waiting" heads={WAITING_HEADS}>
                 {lists.waiting.map((row) => (
                   <WaitingRow key={row.session_id} row={row} desk={desk} />
                 ))}
               </Table>
-              <More shown={lists.waiting.length} of={board.waiting} />
+              <More shown={lists.waiting.length} of={counts.waiting} />
             </Section>
             <Section id="ended" title="Recently ended" isEmpty={lists.ended.length === 0} empty="None yet.">
               <Table label="Recently ended" heads={ENDED_HEADS}>
@@ -273,8 +274,8 @@ function Bar({ feed, text, mayMake, onText, onOpen, onLeave }: BarProps) {
             </button>
           </>
         )}
-        <button type="button" class="quiet" aria-label={`Colours: ${theme}. Change them`} onClick={change}>
-          {{ auto: "Auto", light: "Light", dark: "Dark" }[theme]}
+        <button type="button" class="quiet" onClick={change}>
+          Colours: {theme}
         </button>
         {onLeave !== null && (
           <button type="button" class="quiet" onClick={onLeave}>

@@ -46,7 +46,7 @@ export function Chart({ chart }: { chart: Data | null }) {
       </div>
       <div class="axis muted" aria-hidden="true">
         <span>60 min ago</span>
-        <span>30</span>
+        <span>30 min</span>
         <span>now</span>
       </div>
     </figure>

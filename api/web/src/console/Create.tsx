@@ -177,7 +177,7 @@ function Links({ results, onCancel }: { results: Result[]; onCancel(): void }) {
   return (
     <Dialog key="links" title={made.length === 1 ? "1 interview is ready" : `${made.length} interviews are ready`} cancel="Close" wide busy={false} error="" onCancel={onCancel}>
       <p>Each link opens one interview; send it to its candidate only.</p>
-      <CopyButton label="all links as CSV" text={csv}>
+      <CopyButton label="all links" text={csv}>
         Copy all as CSV
       </CopyButton>
       <ul class="links">

@@ -21,6 +21,7 @@ interface Props {
 export function DetailsDialog({ row, now, mayManage, onSession, onCancel }: Props) {
   const [session, setSession] = useState<StaffSession | null>(null);
   const [link, setLink] = useState<string | null>(null);
+  const [asking, setAsking] = useState(false);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
   const id = row.session_id;
@@ -75,11 +76,19 @@ export function DetailsDialog({ row, now, mayManage, onSession, onCancel }: Prop
           </a>
         )}
         {mayManage && row.status !== "completed" && link === null && (
-          <button type="button" class="small" aria-busy={busy} onClick={() => void renew()}>
-            New candidate link
+          <button type="button" class="small" aria-expanded={asking} onClick={() => setAsking(!asking)}>
+            New candidate link…
           </button>
         )}
       </div>
+      {asking && link === null && (
+        <div class="asking">
+          <p>The link that the candidate has stops working, and a page that is open with it.</p>
+          <button type="button" class="small danger" aria-busy={busy} onClick={() => void renew()}>
+            Make a new link
+          </button>
+        </div>
+      )}
       {link !== null && (
         <>
           <p class="muted" role="status">

@@ -4,7 +4,7 @@ import type { ServerClock } from "../clock";
 import { clockText, statusText } from "../live/words";
 import { leftMs, type Row } from "./model";
 import { useNow } from "./ticking";
-import { agoText, PAGE_TEXTS, shortActor, shortNode, timeText, videoText } from "./words";
+import { agoText, concernText, PAGE_TEXTS, shortActor, shortNode, timeText, videoText } from "./words";
 
 export type Action = "pause" | "resume" | "extend" | "end" | "start" | "details";
 
@@ -217,7 +217,7 @@ function Integrity({ row }: { row: Row }) {
   return (
     <>
       {Math.round(row.integrity.score)}
-      <span class="second muted">{row.integrity.label.replaceAll("_", " ")}</span>
+      <span class="second muted">{concernText(row.integrity.label)}</span>
     </>
   );
 }
@@ -243,7 +243,7 @@ function Actions({ row, desk }: { row: Row; desk: Desk }) {
       {desk.mayLead && parked && button("start", "Try again")}
       {desk.mayLead && live && button("extend", "Extend…")}
       {live && (
-        <Away href={`/sessions/${row.session_id}/live`} label={`Live view of ${row.name}`}>
+        <Away href={`/sessions/${row.session_id}/live`} label={`Watch ${row.name} live`}>
           Watch
         </Away>
       )}

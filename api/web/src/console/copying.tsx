@@ -26,7 +26,7 @@ export function CopyButton({ label, text, children = "Copy", fallback }: ButtonP
     setTimeout(() => setSaid(""), 2000);
   };
   return (
-    <button type="button" aria-label={`Copy: ${label}`} onClick={() => void copy()}>
+    <button type="button" aria-label={`${said || children}: ${label}`} onClick={() => void copy()}>
       <span aria-live="polite">{said || children}</span>
     </button>
   );

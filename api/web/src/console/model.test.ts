@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { EventParser } from "./events";
 import { csvOf, readInvited } from "./invitations";
-import { EMPTY, leftMs, listsOf, matches, type Row, withEvent } from "./model";
+import { countsOf, EMPTY, leftMs, listsOf, matches, type Row, withEvent } from "./model";
 
 const row = (id: string, more: Partial<Row> = {}): Row =>
   ({ session_id: id, version: 1, status: "in_progress", status_detail: "question_open", created_at: "2026", page: "here", ...more }) as Row;
@@ -85,4 +85,11 @@ test("what is wrong with a line is said with its number", () => {
 
 test("no cell of what is copied is a formula", () => {
   assert.equal(csvOf([["=cmd", 'a"b']]), '"\'=cmd","a""b"\r\n');
+});
+
+test("what is listed counts, unless there are more than are listed", () => {
+  const many = (n: number): Row[] => Array.from({ length: n }, (_, i) => row(`${i}`));
+  const board = { ...EMPTY, live: 4_000, waiting: 7_000 };
+  assert.deepEqual(countsOf(board, { live: many(2), waiting: many(100), ended: [] }), { live: 2, waiting: 7_000 });
+  assert.deepEqual(countsOf(board, { live: many(1_000), waiting: [], ended: [] }), { live: 4_000, waiting: 0 });
 });

@@ -163,6 +163,17 @@ export interface Lists {
   ended: Row[];
 }
 
+const MOST = { live: 1_000, waiting: 100 };
+
+/** How many there are: what is listed here is newer than what was counted, unless there are more than are listed. */
+export function countsOf(board: Board, lists: Lists): { live: number; waiting: number } {
+  const { live, waiting } = lists;
+  return {
+    live: live.length < MOST.live ? live.length : Math.max(board.live, live.length),
+    waiting: waiting.length < MOST.waiting ? waiting.length : Math.max(board.waiting, waiting.length),
+  };
+}
+
 /** The rows as they are shown: who began first, who is due first, who ended last. */
 export function listsOf(rows: Iterable<Row>): Lists {
   const lists: Lists = { live: [], waiting: [], ended: [] };

@@ -5,7 +5,8 @@ export function timeText(iso: string, now: number): string {
   const at = new Date(iso);
   const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   if (at.toDateString() === new Date(now).toDateString()) return time;
-  return `${at.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
+  const year = at.getFullYear() === new Date(now).getFullYear() ? undefined : "numeric";
+  return `${at.toLocaleDateString([], { day: "numeric", month: "short", year })}, ${time}`;
 }
 
 /** How long ago, in whole minutes. */
@@ -30,4 +31,9 @@ export function shortNode(node: string): string {
 
 export function shortActor(actor: string): string {
   return actor.replace(/^InterviewActor-/, "");
+}
+
+/** The label that the policy has for a score. */
+export function concernText(label: string): string {
+  return label === "none" ? "no concern" : label.replaceAll("_", " ");
 }
