@@ -147,6 +147,13 @@ SERVICE = folder(
         },
     ),
     request(
+        "Figures for Prometheus",
+        "GET",
+        "/metrics",
+        is_json=False,
+        expect={"it counts requests": "pm.expect(pm.response.text()).to.include('interview_http_requests_total')"},
+    ),
+    request(
         "Statistics",
         "GET",
         f"{BASE}/stats",

@@ -101,12 +101,11 @@ class Prometheus:
     async def get(self, path: str, **params: str) -> Any:
         async with httpx.AsyncClient(base_url=self.url, timeout=10) as http:
             response = await http.get(f"/api/v1/{path}", params=params)
-        assert response.status_code == 200, response.text
-        return response.json()["data"]
+        return response.raise_for_status().json()["data"]
 
     async def has(self, query: str) -> bool:
         """Whether a query has an answer that is a number."""
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(httpx.HTTPError):  # it is only starting
             found = (await self.get("query", query=query))["result"]
             return any(one["value"][1] != "NaN" for one in found)
         return False

@@ -35,7 +35,7 @@ def documented() -> dict[str, str]:
 
 
 def call(method: str, path: str) -> str:
-    own = path.startswith(("/api/", "/capture_reference_face", "/healthz", "/readyz"))
+    own = path.startswith(("/api/", "/capture_reference_face", "/healthz", "/readyz", "/metrics"))
     return f"{method} {'' if own else BASE}{re.sub('{[^}]*}', '{}', path)}"
 
 

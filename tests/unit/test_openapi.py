@@ -19,7 +19,7 @@ from tests.documented import Documented, documented
 from tests.servers import ROOT
 from tests.unit.api_world import BASE, BODY, api
 
-FILES = {"export_sessions", "export_candidate", "get_evidence", "get_reference_face"}
+FILES = {"get_metrics", "export_sessions", "export_candidate", "get_evidence", "get_reference_face"}
 """Calls that answer with something else than JSON."""
 OPEN = {"check_health", "check_readiness"}
 
@@ -32,7 +32,7 @@ def operations() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_every_call_has_a_name_of_its_own() -> None:
     names = [name for name, _ in operations()]
-    assert len(names) == len(set(names)) == 59
+    assert len(names) == len(set(names)) == 60
     assert all(re.fullmatch("[a-z]+(_[a-z]+)+", name) for name in names)
 
 
