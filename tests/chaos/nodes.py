@@ -114,6 +114,8 @@ class RayCluster:
         memory: int = 2**30,
         dashboard: bool = False,
         address: str = LOOPBACK,
+        port: int | None = None,
+        head_options: tuple[str, ...] = (),
         **settings: str,
     ) -> None:
         self.folder = folder
@@ -122,7 +124,7 @@ class RayCluster:
         token = folder / "ray-token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
-        port, web = free_port(), free_port()
+        port, web = port or free_port(), free_port()
         self.dashboard = f"http://127.0.0.1:{web}" if dashboard else None
         self.environment = {
             "RAY_ADDRESS": f"{address}:{port}",
@@ -142,7 +144,15 @@ class RayCluster:
         self.nodes: list[Node] = []
         head = ("--head", f"--node-ip-address={address}", f"--port={port}", f"--ray-client-server-port={free_port()}")
         web_options = ("--dashboard-host=127.0.0.1", f"--dashboard-port={web}", f"--include-dashboard={dashboard}")
-        self._start("head", (), cpus, memory, *head, *web_options)
+        self._head = (cpus, memory, *head, *web_options, *head_options)
+        self.start_head()
+
+    def start_head(self, **settings: str) -> Node:
+        """Start a head, or the next one at the same address; the one before has ended. It is the first of the nodes."""
+        node = self._start(f"head-{time.monotonic_ns()}", (), *self._head, **settings)
+        self.nodes.remove(node)
+        self.nodes[:1] = [node]
+        return node
 
     @property
     def head(self) -> Node:
