@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from orchestrator.errors import InvalidInput, OrchestratorError
+from orchestrator.errors import InvalidInput, NotFound, OrchestratorError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Runs many live interviews at once.")
 
@@ -72,7 +72,8 @@ def status(url: Url = DEFAULT_URL, api_key: Key = None) -> None:
 
 @app.command()
 def drain(
-    node: Annotated[str, typer.Option(help="The node's id, or its beginning, as `status` shows it.")],
+    node: Annotated[str | None, typer.Option(help="The node's id, or its beginning, as `status` shows it.")] = None,
+    this_node: Annotated[bool, typer.Option("--this-node", help="The node that runs on this machine.")] = False,
     cancel: Annotated[bool, typer.Option(help="Take the node into use again.")] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait until no interview is left there.")] = 600,
     url: Url = DEFAULT_URL,
@@ -82,6 +83,9 @@ def drain(
 
     Exits with 0 when the node is empty, with 1 when interviews are still there after the wait.
     """
+    if (node is None) != this_node:
+        raise typer.BadParameter("Give either --node or --this-node.")
+    node = node or _this_node()
     give_up = time.monotonic() + wait
     shown = -1
     with _service(url, api_key) as http:
@@ -100,6 +104,16 @@ def drain(
             if left == 0 or time.monotonic() >= give_up:
                 raise typer.Exit(1 if left else 0)
             time.sleep(0.5)
+
+
+def _this_node() -> str:
+    from orchestrator.this_node import this_node
+
+    try:
+        return this_node()
+    except NotFound as error:
+        typer.echo(f"error: {error.detail}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -85,7 +85,8 @@ def test_names_are_as_prometheus_wants_them(metric: metrics.Metric) -> None:
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, dict[str, str]]]:
     found: list[tuple[str, float, dict[str, str]]] = []
     monkeypatch.setattr(
-        "actors.cluster.record", lambda kind, name, help, labels, buckets, value, tags: found.append((name, value, tags))
+        "actors.cluster.record",
+        lambda kind, name, help, labels, buckets, value, tags: found.append((name, value, tags)),
     )
     return found
 
@@ -105,7 +106,11 @@ def test_entries_tell_of_late_timers_and_of_credit(recorded: list[Any]) -> None:
 
 
 def test_commands_are_told_apart_by_what_became_of_them(recorded: list[Any]) -> None:
-    for outcome, error in (("refused", StateConflict("no")), ("retryable", Unavailable("no")), ("failed", ValueError())):
+    for outcome, error in (
+        ("refused", StateConflict("no")),
+        ("retryable", Unavailable("no")),
+        ("failed", ValueError()),
+    ):
         with pytest.raises(type(error)), metrics.timed("answer"):
             raise error
         assert recorded[-1][2] == {"command": "answer", "outcome": outcome}
