@@ -90,6 +90,11 @@ class Console:
             self.is_open = False
             self._board.remove(self)
 
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether it has taken everything that there is."""
+        return self.has_all and self._queue.empty()
+
     async def next(self, seconds: float) -> bytes | None:
         """The next message; None if there is none in this time."""
         with contextlib.suppress(TimeoutError):
@@ -138,6 +143,10 @@ class Board:
             self._give_all(console)
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look_while_watched())
+
+    @property
+    def watching(self) -> list[Console]:
+        return list(self._consoles)
 
     def remove(self, console: Console) -> None:
         self._consoles.discard(console)
@@ -239,7 +248,7 @@ class Board:
             message = _message("change", self._revision, change)
         else:
             message = None
-        for console in list(self._consoles):
+        for console in self.watching:
             if known.is_read and not console.has_all:
                 self._give_all(console)
             elif message is not None:

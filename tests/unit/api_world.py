@@ -37,7 +37,7 @@ from orchestrator.livekit import LiveKit
 from orchestrator.policies import policy_of
 from orchestrator.session import Reply
 from orchestrator.settings import Settings
-from orchestrator.storage.queries import ALL, Wanted
+from orchestrator.storage.queries import ALL, Brief, Wanted
 from orchestrator.storage.reports import StoredReport
 from orchestrator.vision import LbpVerifier, check_frame
 from tests.documented import check_answer
@@ -52,6 +52,7 @@ P = ParamSpec("P")
 BASE = "/api/parallel_interview"
 BODY = {"name": "Ada", "email": "ada@example.com", "questions": ["Q1", "Q2"]}
 SECRET = b"s" * 32
+TELLING_TIME = ("actors.board", "actors.channels", "api.live", "api.routes.sessions", "api.routes.proctoring")
 AS_DOCUMENTED = {"response": [check_answer]}
 """Every answer that a test gets is held against /openapi.json."""
 
@@ -159,8 +160,36 @@ class MemoryStore(MemoryWebhooks, MemoryEvidence, MemoryKeys):
         self, wanted: Wanted = ALL, *, limit: int, before: tuple[int, str] | None = None
     ) -> list[Snapshot]:
         found = sorted(map(snapshot_of, self.states.values()), key=_place, reverse=True)
-        by_email = [s for s in found if wanted.email in (None, s.email)]
-        return [s for s in by_email if before is None or _place(s) < before][:limit]
+        wanted_ones = [s for s in found if wanted.email in (None, s.email) and wanted.status in (None, s.status)]
+        return [s for s in wanted_ones if before is None or _place(s) < before][:limit]
+
+    async def count_snapshots(self, wanted: Wanted = ALL) -> int:
+        return len(await self.list_snapshots(wanted, limit=10**9))
+
+    async def changed_since(self, at: int, limit: int) -> list[Brief]:
+        """All: whoever asks has to see what of it is news."""
+        self._check()
+        return self._briefs(list(self.states))[:limit]
+
+    async def live(self, limit: int) -> list[Brief]:
+        self._check()
+        return [brief for brief in self._briefs(list(self.states)) if brief.status == "in_progress"][:limit]
+
+    async def ended_since(self, at: int, limit: int) -> list[Brief]:
+        self._check()
+        found = [brief for brief in self._briefs(list(self.states)) if (brief.ended_at or 0) >= at]
+        return sorted(found, key=lambda brief: brief.ended_at or 0, reverse=True)[:limit]
+
+    async def still_there(self, session_ids: list[str]) -> list[Brief]:
+        return self._briefs(session_ids)
+
+    async def snapshots_of(self, session_ids: list[str]) -> list[Snapshot]:
+        self._check()
+        return [snapshot_of(self.states[session_id]) for session_id in session_ids if session_id in self.states]
+
+    def _briefs(self, session_ids: list[str]) -> list[Brief]:
+        states = [self.states[session_id] for session_id in session_ids if session_id in self.states]
+        return [Brief(s.session_id, s.seq, s.status, s.started_at, s.completed_at) for s in states]
 
 
 class MemoryPictures(SessionPictures):
@@ -291,6 +320,11 @@ class MemoryClient:
         self.states[session_id] = fold(self.states.get(session_id), entry)
         self.store.journal.setdefault(session_id, []).append(entry)
 
+    async def cluster(self) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        return {"live_actors": 0, "warm_actors": 0, "capacity": 8, "nodes": [], "parked": []}
+
     async def renew_link(self, session_id: str) -> None:
         await self.send(session_id, NewLink(), Caller("staff", "staff"))
 
@@ -346,7 +380,7 @@ def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def scenario(clock: Callable[[], int]) -> None:
             with pytest.MonkeyPatch.context() as patch:
-                for module in ("actors.channels", "api.live", "api.routes.sessions", "api.routes.proctoring"):
+                for module in TELLING_TIME:
                     patch.setattr(f"{module}.wall_ms", clock)
                 await test(*args, **kwargs)
 

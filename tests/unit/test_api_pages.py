@@ -17,7 +17,7 @@ from api.routes import pages
 from tests.unit.api_world import api, make
 
 SESSION = "3f0c0db6-eac0-40bf-8656-a21b9709cb5c"
-PAGES = ["/interview/{}", "/sessions/{}/live"]
+PAGES = ["/interview/{}", "/sessions/{}/live", "/"]
 LIVEKIT: dict[str, Any] = {"livekit_url": None, "livekit_public_url": None}
 
 

@@ -35,5 +35,6 @@ export function shortActor(actor: string): string {
 
 /** The label that the policy has for a score. */
 export function concernText(label: string): string {
-  return label === "none" ? "no concern" : label.replaceAll("_", " ");
+  const text = label === "none" ? "no" : label.replaceAll("_", " ");
+  return ["no", "low", "medium", "high"].includes(text) ? `${text} concern` : text;
 }
