@@ -6,7 +6,7 @@
 #     deploy/three_machines.sh kill FOLDER two                 # as if its power was cut
 #     deploy/three_machines.sh down FOLDER
 #
-# A machine has a network (10.78.0.11 to 13, and this machine is 10.78.0.1), processes and a /tmp of its own, and
+# A machine has a network (10.78.0.11 to 13, and this machine is 10.78.0.1), processes and a /tmp/ray of its own, and
 # FOLDER/<name> as its home. It has no way to the Internet. Linux only; needs root, iproute2 and util-linux.
 set -euo pipefail
 
@@ -22,9 +22,8 @@ make_machine() { # name, number
     [ ! -d "$folder/bundle" ] || cp -a "$folder/bundle" "$home/parallel-interview/"
     # The first process of a machine adopts what others leave, and waits; when it is killed, all on the machine end.
     unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash -c '
-        mount --bind "$1" /mnt; mount -t tmpfs tmpfs /tmp; mkdir -p "$1"; mount --move /mnt "$1"
-        ip link set lo up; hostname "$0"; trap : TERM
-        while :; do sleep 3600 & wait; done' "$1" "$folder" < /dev/null &> /dev/null &
+        mkdir -p /tmp/ray; mount -t tmpfs tmpfs /tmp/ray; ip link set lo up; hostname "$0"; trap : TERM
+        while :; do sleep 3600 & wait; done' "$1" < /dev/null &> /dev/null &
     echo $! > "$home/machine.pid"
     until pid=$(first_process "$1") && [ "$(nsenter -t "$pid" -u hostname)" = "$1" ]; do sleep 0.05; done
     ip link add "$tag-$2" type veth peer name eth0 netns "$pid"
@@ -39,7 +38,7 @@ inside() { # name, command...
     local name=$1 pid
     shift
     pid=$(first_process "$name") || { echo "$name is not running" >&2; return 1; }
-    # -a: also its processes, its /tmp and its name
+    # -a: also its processes, its /tmp/ray and its name
     (cd / && exec nsenter -t "$pid" -n -m -p -u -i --wd="$folder/$name" env -i HOME="$folder/$name" \
         PATH="$folder/$name/parallel-interview/venv/bin:$PATH" LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" USER=root "$@")
 }
