@@ -30,6 +30,7 @@ from tests.servers import serving
 KEY = "recording-examples"
 API = "/api/parallel_interview"
 PUBLIC_URL = "http://localhost:8005"
+DASHBOARD_URL = "http://localhost:8265"
 WAIT_SECONDS = 30.0
 HOOKS_URL = "https://hooks.example.com/interviews"
 MADE_UP = {
@@ -77,7 +78,11 @@ def _request(request: httpx.Request) -> dict[str, Any]:
 def main() -> None:
     recorder = Recorder(create_app(Settings(_env_file=None)).openapi())  # pyright: ignore[reportCallIssue]
     for drive, settings in ((_drive, {}), (_livekit, LIVEKIT)):
-        settings = settings | {"INTERVIEW_API_KEY": KEY, "INTERVIEW_PUBLIC_URL": PUBLIC_URL}
+        settings = settings | {
+            "INTERVIEW_API_KEY": KEY,
+            "INTERVIEW_PUBLIC_URL": PUBLIC_URL,
+            "INTERVIEW_RAY_DASHBOARD_URL": DASHBOARD_URL,
+        }
         with tempfile.TemporaryDirectory() as folder, serving(Path(folder), None, **settings) as service:
             hooks: dict[str, list[Callable[..., Any]]] = {"response": [recorder.hear]}
             with httpx.Client(base_url=service.url, headers={"X-API-Key": KEY}, event_hooks=hooks, timeout=30) as http:

@@ -236,6 +236,7 @@ async def test_an_interview_is_found_in_rays_dashboard(service: Serve, http: htt
         await page.get_by_role("dialog").locator("input").fill(token)
         await page.get_by_role("dialog").get_by_role("button", name="Submit").click()
         await page.get_by_text(placement["actor"]).first.wait_for()
+        await page.get_by_text("Tasks History").click()
         await page.get_by_text(f"interview {candidate.session_id}: run").first.wait_for()
         if SHOTS:
             await page.screenshot(path=Path(SHOTS) / "ray-actor.png", full_page=True)
