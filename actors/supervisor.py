@@ -116,7 +116,9 @@ class Supervisor:
             return
         with contextlib.suppress(cluster.ActorSilent):
             try:
-                await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+                await cluster.call(
+                    live.handle, "ping", label=f"interview {live.session_id}: ping", timeout=PING_SECONDS
+                )
             except cluster.ActorGone:
                 while self.live.get(session_id) is live and loop.time() < give_up:
                     await asyncio.sleep(0.005)
@@ -239,7 +241,9 @@ class Supervisor:
             await asyncio.sleep(0.2)
             with contextlib.suppress(cluster.ActorSilent):
                 try:
-                    await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+                    await cluster.call(
+                        live.handle, "ping", label=f"interview {live.session_id}: ping", timeout=PING_SECONDS
+                    )
                 except cluster.ActorGone:
                     return False
                 return True
@@ -248,7 +252,7 @@ class Supervisor:
     async def answers(self, live: Live) -> bool:
         """Whether an actor answers a ping. One that is dead does too: its supervisor knows."""
         try:
-            await cluster.call(live.handle, "ping", timeout=PING_SECONDS)
+            await cluster.call(live.handle, "ping", label=f"interview {live.session_id}: ping", timeout=PING_SECONDS)
         except cluster.ActorGone:
             return True
         except Retryable:

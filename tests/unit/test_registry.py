@@ -857,7 +857,9 @@ class FrontEnd:
             if process is None or name is None:
                 await asyncio.wait_for(world.registry.ensure(session_id, name), 3.0)
                 return False
-            reply = await cluster.call(process, "execute", session_id, request, timeout=2.0)
+            reply = await cluster.call(
+                process, "execute", session_id, request, label="interview s1: answer", timeout=2.0
+            )
             self.holders[session_id] = name
             return isinstance(reply, Reply)
         except cluster.ActorGone:
