@@ -329,3 +329,39 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+class Redis:
+    """Debian's redis-server with a password, over a folder: what it has acknowledged outlives it."""
+
+    password = "of-a-test"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        if shutil.which("redis-server") is None:
+            cannot_run("redis-server is not here; Debian has it", needs="redis-server")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        options = {
+            "port": str(self._port),
+            "bind": "127.0.0.1",
+            "dir": str(self._folder),
+            "requirepass": self.password,
+            "appendonly": "yes",
+            "appendfsync": "always",
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        with open(self._folder / "redis.log", "ab") as log:
+            self._process = subprocess.Popen(
+                ["redis-server", *words], stdout=log, stderr=log, preexec_fn=die_with_parent
+            )
+        wait_for_port(self._port, 15)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,19 @@ class Machines(FakeMultiNodeProvider):
 
 
 def write_config(
-    file: Path, address: str, head: dict[str, float], worker: dict[str, float], workers: tuple[int, int], idle: float
+    file: Path,
+    address: str,
+    head: Mapping[str, float],
+    worker: Mapping[str, float],
+    workers: tuple[int, int],
+    idle: float,
 ) -> Path:
     """What `ray start --autoscaling-config` takes. `head` and `worker`: their resources; `workers`: how many at least
     and at most; `idle`: seconds after which an idle one is ended."""
     least, most = workers
     types = {
-        HEAD_TYPE: {"resources": head, "node_config": {}, "min_workers": 0, "max_workers": 0},
-        "worker": {"resources": worker, "node_config": {}, "min_workers": least, "max_workers": most},
+        HEAD_TYPE: {"resources": dict(head), "node_config": {}, "min_workers": 0, "max_workers": 0},
+        "worker": {"resources": dict(worker), "node_config": {}, "min_workers": least, "max_workers": most},
     }
     provider = {
         "type": "external",
@@ -57,14 +63,12 @@ def write_config(
         "head_node_id": FAKE_HEAD_NODE_ID,
         "launch_multiple": True,
     }
-    unused = {
-        "file_mounts": {},
-        **dict.fromkeys(("cluster_synced_files", "initialization_commands", "setup_commands"), []),
-        **dict.fromkeys(("head_setup_commands", "worker_setup_commands"), []),
-        **dict.fromkeys(("head_start_ray_commands", "worker_start_ray_commands"), []),
-    }
+    commands = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    unused: dict[str, Any] = {f"{name}_commands": [] for name in commands}
     config = {
         **unused,
+        "file_mounts": {},
+        "cluster_synced_files": [],
         "cluster_name": "fake",
         "provider": provider,
         "auth": {},

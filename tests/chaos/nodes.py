@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,12 @@ class Node:
     def pids(self) -> list[int]:
         """The raylet and every process below it: its agents, and the workers that are the actors."""
         return self._note(self.raylet) if self._is_ours(self.raylet) else []
+
+    def pid_of(self, program: str) -> int:
+        """The one process of this program, for example `gcs_server`."""
+        found = [pid for pid in descendants(self.launcher.pid) if command_of(pid).split(" ")[0].endswith(f"/{program}")]
+        assert len(found) == 1, found
+        return found[0]
 
     def send(self, signum: signal.Signals) -> None:
         """A signal to everything on the node; SIGSTOP and SIGCONT make it hang and go on."""
@@ -104,7 +111,8 @@ class RayCluster:
     """A head, started at once, and the nodes that are added to it. Give it a fresh folder.
 
     `RayCluster(folder, cpus=1, memory=2**30)`; `memory` in bytes, as actors declare it. `settings` are environment
-    variables of every node and so of the actors: MONGODB_URL and INTERVIEW_* are for them, RAY_* for Ray.
+    variables of every node and so of the actors: MONGODB_URL and INTERVIEW_* are for them, RAY_* for Ray;
+    `head_settings` are the head's alone.
     """
 
     def __init__(
@@ -116,6 +124,7 @@ class RayCluster:
         address: str = LOOPBACK,
         port: int | None = None,
         head_options: tuple[str, ...] = (),
+        head_settings: Mapping[str, str] | None = None,
         **settings: str,
     ) -> None:
         self.folder = folder
@@ -142,14 +151,17 @@ class RayCluster:
             **settings,
         }
         self.nodes: list[Node] = []
+        self._heads: list[Node] = []
         head = ("--head", f"--node-ip-address={address}", f"--port={port}", f"--ray-client-server-port={free_port()}")
         web_options = ("--dashboard-host=127.0.0.1", f"--dashboard-port={web}", f"--include-dashboard={dashboard}")
         self._head = (cpus, memory, *head, *web_options, *head_options)
+        self._head_settings = head_settings or {}
         self.start_head()
 
-    def start_head(self, **settings: str) -> Node:
+    def start_head(self) -> Node:
         """Start a head, or the next one at the same address; the one before has ended. It is the first of the nodes."""
-        node = self._start(f"head-{time.monotonic_ns()}", (), *self._head, **settings)
+        node = self._start(f"head-{len(self._heads)}", (), *self._head, **self._head_settings)
+        self._heads.append(node)
         self.nodes.remove(node)
         self.nodes[:1] = [node]
         return node

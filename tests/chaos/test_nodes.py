@@ -76,6 +76,8 @@ class Answering(Candidate):
 
     retries = 0
     most_retries = 0
+    slowest = 0.0
+    """Seconds that the slowest answer took that needed no retry."""
     answered_at = 0.0
     asked_at = 0.0
     """When the request was sent that was answered last: one that was under way when something died says nothing."""
@@ -100,6 +102,7 @@ class Answering(Candidate):
             retries += 1
             await asyncio.sleep(0.2)
         self.acknowledged[index] = body["answer"]
+        self.slowest = max(self.slowest, time.monotonic() - sent_at)
         self.answered_at, self.asked_at = time.monotonic(), sent_at
         self.retries += retries
         self.most_retries = max(self.most_retries, retries)

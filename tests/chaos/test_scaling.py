@@ -48,7 +48,7 @@ def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         memory=HEAD["memory"],
         port=port,
         head_options=(f"--autoscaling-config={config}",),
-        **ENVIRONMENT,
+        head_settings=ENVIRONMENT,
         **settings,
     )
     try:
@@ -121,14 +121,19 @@ async def test_a_cluster_grows_for_sixty_interviews_and_shrinks_again(
     shrunk = time.monotonic()
     for candidate in kept:
         await candidate.answer(1, "the last")
+    slow = 0
     for candidate in candidates:
         session = await candidate.check_nothing_lost()
         activated = [event for event in await candidate.events() if event["type"] == "activated"]
-        assert len(activated) == 1 and not session["clock"]["ledger"], (activated, session["clock"])
+        assert len(activated) == 1, activated
+        causes = {line["cause"] for line in session["clock"]["ledger"]}
+        assert causes <= {"storage_unavailable"}, "nobody lost it; only a busy machine may be slow with writing"
+        slow += bool(causes)
         assert session["end_reason"] == "finished"
     say(
         capsys,
         f"{INTERVIEWS} interviews on a cluster with room for {PLACES}: all live after {max(live_at) - began:.0f} s on "
         f"{most} nodes (half after {sorted(live_at)[INTERVIEWS // 2] - began:.0f} s); 1 node "
-        f"{shrunk - ending:.0f} s after all but {len(kept)} had ended",
+        f"{shrunk - ending:.0f} s after all but {len(kept)} had ended; {slow} "
+        "were credited time in which the machine was too busy to write",
     )
