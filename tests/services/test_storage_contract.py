@@ -33,7 +33,7 @@ from orchestrator.interview.state import State, snapshot_of
 from orchestrator.journal import Appended, Collision
 from orchestrator.keys import StaffKey, new_key
 from orchestrator.session import Request, Session, delete_request, state_of
-from orchestrator.storage.queries import Wanted
+from orchestrator.storage.queries import Brief, Wanted
 from orchestrator.storage.reports import StoredReport
 from orchestrator.storage.store import Store
 from tests.servers import FerretDB, MongoServer, proxy_to
@@ -524,6 +524,25 @@ async def test_ended_sessions_are_found_by_when_they_ended(store: Store) -> None
     for n, ended_at in enumerate((None, T0 + 10, T0 + 20, T0 + 5)):
         await store.insert_snapshot(a_snapshot(f"s{n}", T0 + n, ended_at=ended_at))
     assert sorted(s for s, _ in await store.ended_between(0, T0 + 20, 10)) == ["s1", "s3"]
+
+
+async def test_who_looks_for_what_is_new_finds_it_without_reading_all(store: Store) -> None:
+    begun = {"status": "in_progress", "started_at": T0 + 1}
+    old = [a_snapshot("waits", T0), a_snapshot("runs", T0, **begun)]
+    ended = a_snapshot("ended", T0, status="completed", started_at=T0 + 1, ended_at=T0 + 9)
+    for snapshot in (*old, ended, a_snapshot("before", T0, status="completed", ended_at=T0 + 2)):
+        await store.insert_snapshot(snapshot)
+    assert [one.session_id for one in await store.live(10)] == ["runs"]
+    assert await store.ended_since(T0 + 9, 10) == [Brief("ended", ended.seq, "completed", T0 + 1, T0 + 9)]
+    assert [one.session_id for one in await store.ended_since(1, 1)] == ["ended"], "the last ones first"
+    since = round(time.time() * 1000) + 1
+    await asyncio.sleep(0.01)
+    assert await store.changed_since(since, 10) == []
+    await store.save_snapshot(replace(old[0], seq=old[0].seq + 1, **begun))
+    [changed] = await store.changed_since(since, 10)
+    assert (changed.session_id, changed.seq, changed.status) == ("waits", old[0].seq + 1, "in_progress")
+    assert {one.session_id for one in await store.still_there(["runs", "nobody", "ended"])} == {"runs", "ended"}
+    assert {one.session_id for one in await store.snapshots_of(["waits", "nobody"])} == {"waits"}
 
 
 async def test_of_a_deleted_interview_no_report_is_left(store: Store) -> None:

@@ -12,6 +12,7 @@ from actors import board
 from actors.board import MAX_CONSOLES, MAX_QUEUED, SWEEP_SECONDS, Board, Console
 from orchestrator.errors import TooManyRequests, Unavailable
 from orchestrator.interview.commands import Answer, Caller, End, Pause, Start
+from orchestrator.storage.queries import Brief
 from tests.unit.api_world import MemoryClient, virtual
 from tests.unit.world import CANDIDATE, STAFF, create_command
 
@@ -28,9 +29,9 @@ class World(MemoryClient):
         self.clock = board.wall_ms
         look = self.store.changed_since
 
-        async def counted(*args: Any) -> Any:
+        async def counted(at: int, limit: int) -> list[Brief]:
             self.looks += 1
-            return await look(*args)
+            return await look(at, limit)
 
         self.store.changed_since = counted
 
