@@ -4,7 +4,8 @@
     python benchmarks/node.py --data-dir data --interviews 30
 
 It starts interviews, leaves them alone for a while, then answers questions, and reads /proc meanwhile. Figures are
-means of each kind; a start's and an answer's are what that kind of process has used for each. Nothing else should run.
+means of each kind; a start's and an answer's are what all processes of that kind have used for it (without what they use
+while idle, in an answer's). Nothing else should run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +97,13 @@ async def repeated(http: httpx.AsyncClient, path: str, body: dict[str, Any] | No
     raise SystemExit(f"{path}: no place; is INTERVIEW_WARM_ACTORS or the machine too small?")
 
 
+async def quiet(http: httpx.AsyncClient) -> None:
+    """Wait until no actor is being started any more, and what was started has settled."""
+    while (await http.get("/cluster")).json()["cluster"]["starting_actors"]:
+        await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE_SECONDS)
+
+
 async def measure(url: str, top: int, interviews: int, answers: int, seconds: float) -> None:
     questions = [f"Question {number}?" for number in range(answers + 1)]
     person = {"name": "Load", "email": "load@example.com", "questions": questions, "text_question_timer": 7200}
@@ -104,7 +113,7 @@ async def measure(url: str, top: int, interviews: int, answers: int, seconds: fl
         for session in made:
             await repeated(http, f"/session/{session}/start")
         starting = used(before, look(top))
-        await asyncio.sleep(SETTLE_SECONDS)
+        await quiet(http)
         before = look(top)
         await asyncio.sleep(seconds)
         after = look(top)
@@ -117,9 +126,11 @@ async def measure(url: str, top: int, interviews: int, answers: int, seconds: fl
                     body = {"question_index": index, "answer": "An answer of some words. " * 8}
                     await repeated(http, f"/session/{session}/answer", body)
 
-        before = look(top)
+        before, began = look(top), time.monotonic()
         await asyncio.gather(*map(answer_all, made))
-        answering = used(before, look(top))
+        answering, took = used(before, look(top)), time.monotonic() - began
+        for kind in answering:
+            answering[kind] -= idle[kind] / seconds * took
         show(after, idle, seconds, starting, interviews, answering, interviews * answers)
         for session in made:
             await http.post(f"/session/{session}/end")

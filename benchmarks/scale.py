@@ -48,33 +48,33 @@ UNITS: dict[str, Unit] = {
     "draft_share": Unit(0.5, "what a draft costs of that", "one call and one write less than an answer"),
     "answer_writes": Unit(2, "documents written for an answer: the entry and the snapshot", "how it is built"),
     # a start
-    "start_cpu_s": Unit(0.5, "s of processor time that a new actor takes", "0.25 to 0.8, docs/PARALLEL_INTERVIEW_SUMMARY.md"),
+    "start_cpu_s": Unit(0.5, "s of processor time that a new actor takes", "0.25 to 0.8 s were measured"),
     "registry_start_ms": Unit(3.0, "ms of the Registry's time for a start", NODE),
-    "starts_at_once": Unit(4, "actors that are being started at a time, in the whole cluster", "actors/registry.py: min(cores, 4)"),
+    "starts_at_once": Unit(4, "actors that are started at a time, in the whole cluster", "actors/registry.py"),
     "warm_actors": Unit(8, "INTERVIEW_WARM_ACTORS", "deploy/cluster.env.example"),
-    "warm_ahead_s": Unit(300, "INTERVIEW_WARM_AHEAD_SECONDS: so long before nine the pool begins to grow", "its default"),
+    "warm_ahead_s": Unit(300, "INTERVIEW_WARM_AHEAD_SECONDS: when the pool begins to grow", "its default"),
     "start_wait_s": Unit(8, "INTERVIEW_START_WAIT_SECONDS", "its default"),
     "retry_s": Unit(5, "Retry-After of a start that found no place", "actors/pool.py"),
+    "patience_s": Unit(120, "s after which a candidate tries no more", "assumed"),
     "burst_s": Unit(120, "s within which everybody begins", "candidates come within two minutes"),
     # a node
     "cores": Unit(4, "cores of a node", "ray_cluster.yaml"),
     "places": Unit(200, "interviews that a node holds at most", "ray_cluster.yaml"),
     "memory_mb": Unit(13_312, "MiB that a node declares", "ray_cluster.yaml"),
-    "busy_share": Unit(0.6, "how busy a node may be while nothing is started", "so that starts and hand-overs find time"),
+    "busy_share": Unit(0.6, "how busy a node may be while nothing is started", "starts and hand-overs need time too"),
     "detect_s": Unit(12, "s until a node that hangs is taken for dead", "tests/chaos/test_cluster_file.py"),
     "resume_ms": Unit(65, "ms from an actor that is ready to the next answer", "docs/fault_injection.md"),
-    "recover_at_once": Unit(0, "re-activations at a time after a node's death; 0: all", "each run is awaited by itself"),
     # what there is once
-    "gcs_actors": Unit(10_000, "actors that Ray's control plane is tried with", "Ray's release benchmarks: 10k+ actors"),
-    "ray_nodes": Unit(250, "nodes that Ray is tried with", "Ray's release benchmarks: 250+ nodes"),
+    "gcs_actors": Unit(10_000, "actors that Ray's control plane is tried with", "Ray's own benchmarks: 10k+"),
+    "ray_nodes": Unit(250, "nodes that Ray is tried with", "Ray's own benchmarks: 250+"),
     "registry_idle_ms_s": Unit(0.05, "ms of the Registry's time a second for each live interview", NODE),
     "mongo_writes_s": Unit(5_000, "majority writes a second of one replica set", "assumed: measure yours"),
-    "mongo_connections": Unit(10, "connections of a JournalActor or a front end", "the driver opens as many as calls overlap"),
+    "mongo_connections": Unit(10, "connections of a JournalActor or a front end", "as many as calls overlap"),
     # front ends
     "front_busy_share": Unit(0.6, "how busy a front end process may be", "p99 grows beyond"),
     "presence_s": Unit(5, "s between two notes of a candidate's presence", "actors/channels.py"),
-    "presence_ms": Unit(0.7, "ms of a front end's time for one", "one Ray call: 1,500 a second from one process"),
-    "channel_ms_s": Unit(0.3, "ms of a front end's time a second for an open channel", "docs/live_channel.md: 200 channels"),
+    "presence_ms": Unit(0.7, "ms of a front end's time for one", "a Ray call: 1,500 a second from a process"),
+    "channel_ms_s": Unit(0.3, "ms of a front end's time a second for an open channel", "docs/live_channel.md"),
 }  # fmt: skip
 
 
@@ -126,7 +126,9 @@ class Pool:
         self.started = 0
         self._clock, self._at_once, self._seconds = clock, at_once, seconds
         self._starting = 0
+        self._waiters = 0
         self._waiting: deque[list[Any]] = deque()
+        """Each with what is called once there is an actor; empty if it has given up."""
 
     def take(self, got: Callable[[], None], gave_up: Callable[[], None], wait: float) -> None:
         """Calls `got` with an actor, at once or later, or `gave_up` after the wait. Exactly one of them, once."""
@@ -136,6 +138,7 @@ class Pool:
             return
         entry: list[Any] = [got]
         self._waiting.append(entry)
+        self._waiters += 1
         self._clock.at(self._clock.now + wait, lambda: self._give_up(entry, gave_up))
         self._start()
 
@@ -147,10 +150,11 @@ class Pool:
     def _give_up(self, entry: list[Any], gave_up: Callable[[], None]) -> None:
         if entry:
             entry.clear()
+            self._waiters -= 1
             gave_up()
 
     def _start(self) -> None:
-        while self._starting < self._at_once and self._starting < sum(1 for entry in self._waiting if entry):
+        while self._starting < self._at_once and self._starting < self._waiters:
             self._begin(lambda: None)
 
     def _begin(self, then: Callable[[], None]) -> None:
@@ -164,6 +168,7 @@ class Pool:
             if self._waiting:
                 entry = self._waiting.popleft()
                 got = entry.pop()
+                self._waiters -= 1
                 got()
             else:
                 self.warm += 1
@@ -175,10 +180,11 @@ class Pool:
 
 @dataclass(frozen=True)
 class Waits:
-    """What those who waited have seen: seconds, sorted; refusals: answers that said 503."""
+    """What those who waited have seen: seconds of those who were served, sorted; answers that said 503."""
 
     seconds: list[float]
     refusals: int = 0
+    gave_up: int = 0
 
     def at(self, share: float) -> float:
         return self.seconds[min(len(self.seconds) - 1, math.ceil(share * len(self.seconds)) - 1)]
@@ -204,7 +210,7 @@ def nine_o_clock(interviews: int, m: Model, seed: int = 1) -> Waits:
     pool = Pool(clock, int(m.warm_actors), int(m.starts_at_once), start_seconds(m, nodes_for(interviews, m)))
     clock.at(0, lambda: pool.grow_to(interviews + int(m.warm_actors)) if m.warm_ahead_s else None)
     took: list[float] = []
-    refused = 0
+    refused = gave_up = 0
     registry_free = 0.0
 
     def ask(came: float) -> None:
@@ -216,15 +222,18 @@ def nine_o_clock(interviews: int, m: Model, seed: int = 1) -> Waits:
         pool.take(lambda: took.append(clock.now - came), lambda: refuse(came), m.start_wait_s)
 
     def refuse(came: float) -> None:
-        nonlocal refused
+        nonlocal refused, gave_up
         refused += 1
+        if clock.now - came > m.patience_s:
+            gave_up += 1
+            return
         clock.at(clock.now + m.retry_s * chance.uniform(1.0, 1.5), lambda: ask(came))
 
     for _ in range(interviews):
         came = m.warm_ahead_s + chance.uniform(0, m.burst_s)
         clock.at(came, lambda came=came: ask(came))
     clock.run()
-    return Waits(sorted(took), refused)
+    return Waits(sorted(took), refused, gave_up)
 
 
 def node_death(interviews: int, m: Model) -> Waits:
@@ -265,15 +274,17 @@ def loads(interviews: int, m: Model) -> list[Load]:
     """What there is once, or does not simply become more with more machines."""
     nodes, fronts = nodes_for(interviews, m), front_ends_for(interviews, m)
     actors = interviews + m.warm_actors + nodes + 3
-    split = "several clusters, each with its own namespace and database; a session needs only its own"
+    split = "several clusters, each with a database of its own; a session needs only its own"
     registry = interviews * m.registry_idle_ms_s / 1000 + interviews / m.burst_s * m.registry_start_ms / 1000
+    ahead = "INTERVIEW_WARM_AHEAD_SECONDS so long that all are ready, or starts spread over time"
+    writes = writes_per_second(interviews, m, nodes, fronts)
     return [
-        Load("actors that are started", interviews / m.burst_s, start_rate(interviews, m), "/s at nine", "more ahead (INTERVIEW_WARM_AHEAD_SECONDS), or starts spread over time"),
+        Load("actors to start", interviews / m.burst_s, start_rate(interviews, m), "a second at nine", ahead),
         Load("Registry", registry, 1, "cores at nine", split),
-        Load("Ray's control plane: actors", actors, m.gcs_actors, "actors", split),
-        Load("Ray's control plane: nodes", nodes, m.ray_nodes, "nodes", "larger nodes; " + split),
-        Load("MongoDB: writes", writes_per_second(interviews, m, nodes, fronts), m.mongo_writes_s, "/s", "sharding by session_id, or " + split),
-    ]  # fmt: skip
+        Load("actors in Ray's control plane", actors, m.gcs_actors, "", split),
+        Load("nodes in Ray's control plane", nodes, m.ray_nodes, "", f"larger nodes, or {split}"),
+        Load("writes to MongoDB", writes, m.mongo_writes_s, "a second", f"sharding by session_id, or {split}"),
+    ]
 
 
 def start_rate(interviews: int, m: Model) -> float:
@@ -303,6 +314,10 @@ def first_limit(interviews: int, m: Model) -> Load:
     return max(loads(interviews, m), key=lambda load: load.share)
 
 
+def figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def show(sizes: tuple[int, ...], m: Model) -> str:
     """Everything as tables in Markdown."""
     lines = ["| | " + " | ".join(f"{size:,}" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
@@ -319,12 +334,12 @@ def show(sizes: tuple[int, ...], m: Model) -> str:
 
         def cell(n: int, number: int = number) -> str:
             one = loads(n, m)[number]
-            return f"{one.used:,.3g} of {one.can:,.3g} ({one.share:.0%})".replace("e+0", "e")
+            return f"{figure(one.used)} of {figure(one.can)} ({one.share:.0%})"
 
-        row(f"{load.part}, {load.unit}", cell)
+        row(f"{load.part} {load.unit}".strip(), cell)
     nine = {n: nine_o_clock(n, m) for n in sizes}
     row("nine o'clock: a start takes, p50 / p99", lambda n: f"{nine[n].at(0.5):.2f} / {nine[n].at(0.99):,.0f} s")
-    row("nine o'clock: 503 with Retry-After", lambda n: f"{nine[n].refusals:,}")
+    row("nine o'clock: 503 with Retry-After; who gave up", lambda n: f"{nine[n].refusals:,}; {nine[n].gave_up:,}")
     death = {n: node_death(n, m) for n in sizes}
     row("a node hangs: interviews on it", lambda n: f"{len(death[n].seconds)}")
     row("a node hangs: they stand still, p50 / longest", lambda n: f"{death[n].at(0.5):.0f} / {death[n].at(1):.0f} s")
