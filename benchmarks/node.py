@@ -4,8 +4,8 @@
     python benchmarks/node.py --data-dir data --interviews 30
 
 It starts interviews, leaves them alone for a while, then answers questions, and reads /proc meanwhile. Figures are
-means of each kind; a start's and an answer's are what all processes of that kind have used for it (without what they use
-while idle, in an answer's). Nothing else should run.
+means of each kind; a start's and an answer's are what all processes of that kind have used for it, in an answer's
+without what they use while idle. Nothing else should run.
 """
 
 from __future__ import annotations

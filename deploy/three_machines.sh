@@ -30,6 +30,7 @@ make_machine() { # name, number
     ip link set "$tag-$2" master "$tag" up
     inside "$1" ip addr add "$net.1$2/24" dev eth0
     inside "$1" ip link set eth0 up
+    inside "$1" ip route add default via "$net.1"
 }
 
 first_process() { pgrep -P "$(cat "$folder/$1/machine.pid")"; }

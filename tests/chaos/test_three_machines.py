@@ -1,86 +1,35 @@
-"""What docs/OPERATING.md says about three nodes, done word by word on three machines within this one."""
+"""What docs/OPERATING.md says about three nodes, and what ray_cluster.yaml starts, done word by word on three machines
+within this one."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config
 
 from tests import wheel
 from tests.chaos.conftest import say
+from tests.chaos.machines import MACHINES, Machines, practice
 from tests.documents import Block, blocks
 from tests.servers import ROOT
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
-SCRIPT = ROOT / "deploy" / "three_machines.sh"
 PLACE = re.compile(r"not run: on ([\w ]+), by tests/chaos/test_three_machines.py")
-MACHINES = ("one", "two", "three")
-BLOCK_SECONDS = 120
-
-
-class Machines:
-    """Runs blocks on the machines; each goes on in the folder and with the variables of the block before it there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def run(self, block: Block, place: str) -> None:
-        if place == "here":
-            code = block.code.replace("sudo ", "").replace("~/practice", str(self.folder))
-            self._check(block, subprocess.run(["bash", "-ec", code], cwd=ROOT, capture_output=True, text=True))
-        else:
-            for name in MACHINES if place == "each" else place.split(" and "):
-                self._check(block, self.on(name, block.code))
-
-    def on(self, name: str, code: str) -> subprocess.CompletedProcess[str]:
-        script = "\n".join(
-            (
-                "[ ! -e ~/.shell ] || . ~/.shell",
-                "trap '{ export -p; echo cd $PWD; } > ~/.shell' EXIT",
-                "set -a -e -o pipefail",
-                code,
-            )
-        )
-        command = [str(SCRIPT), "on", str(self.folder), name]
-        return subprocess.run(
-            [*command, "timeout", "--foreground", str(BLOCK_SECONDS), "bash", "-c", script],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def session(self) -> dict[str, Any]:
-        """The interview that the blocks have made."""
-        answer = self.on("one", 'curl --silent -H "X-API-Key: $INTERVIEW_API_KEY" $API/session/$ID').stdout
-        return json.loads(answer)["session"]
-
-    def node(self, name: str) -> str:
-        """The id of the Ray node that runs there."""
-        return self.on(name, "python -c 'from orchestrator import this_node as n; print(n.this_node())'").stdout.strip()
-
-    @staticmethod
-    def _check(block: Block, done: subprocess.CompletedProcess[str]) -> None:
-        assert done.returncode == 0, f"line {block.line}:\n{block.code}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+DATABASE = "mongodb://10.78.0.11:27017/?directConnection=true"
+PAGES = ("/", "/docs", "/openapi.json", "/interview/x")
 
 
 @pytest.fixture
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    if os.geteuid() != 0 or any(shutil.which(tool) is None for tool in ("ip", "unshare", "nsenter", "pgrep")):
-        pytest.skip("machines of one's own need root, iproute2, util-linux and procps")
-    folder = tmp_path_factory.mktemp("practice")
-    wheel.install(wheel.make_bundle(folder), folder / "venv")
-    yield Machines(folder)
-    subprocess.run([str(SCRIPT), "down", str(folder)], check=False, capture_output=True)
+    with practice(tmp_path_factory.mktemp("practice")) as machines:
+        yield machines
 
 
 def test_three_nodes_as_the_runbook_says(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,9 +60,7 @@ def _make(machines: Machines, block: Block) -> None:
     """The fixture has made the bundle; the settings are as the block says."""
     _, rest = block.code.split("\n", 1)
     wheel.run("bash", "-ec", rest, cwd=machines.folder)
-    made = subprocess.run([str(SCRIPT), "up", str(machines.folder)], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        pytest.skip(f"this machine makes no others: {made.stderr[-300:]}")
+    machines.make()
 
 
 def _move_to_three(machines: Machines) -> None:
@@ -128,3 +75,39 @@ def _move_to_three(machines: Machines) -> None:
 def _held_by(machines: Machines) -> str:
     placement: dict[str, str] = machines.session()["placement"]
     return placement["node"]
+
+
+def own_cluster_file() -> dict[str, Any]:
+    """ray_cluster.yaml for machines of one's own, as its head says, of which one is there and no other is logged in to."""
+    (command,) = re.findall(r"^#\s+(sed .*#own .*) ray_cluster\.yaml >", (ROOT / "ray_cluster.yaml").read_text(), re.M)
+    config = yaml.safe_load(wheel.run("sh", "-c", f"{command} ray_cluster.yaml", cwd=ROOT))
+    config["provider"] |= {"head_ip": "10.78.0.11", "worker_ips": []}
+    return config
+
+
+def test_what_the_cluster_file_starts(machines: Machines, capsys: pytest.CaptureFixture[str]) -> None:
+    config = own_cluster_file()
+    settings = machines.folder / "bundle" / "cluster.env"
+    settings.write_text(re.sub(r"^MONGODB_URL=.*", f'MONGODB_URL="{DATABASE}"', settings.read_text(), flags=re.M))
+    machines.make()
+    began = time.monotonic()
+    (machines.folder / "one" / "ray_bootstrap_config.yaml").write_text(json.dumps(prepare_config(config)))
+    database = "nx-27017 --host 10.78.0.11 --port 27017 --data-dir . >> database.log 2>&1 < /dev/null"
+    machines.check("one", f"mkdir database; cd database; setsid nohup {database} &")
+    for command in config["head_start_ray_commands"]:
+        machines.check("one", command)
+    for command in config["worker_start_ray_commands"]:
+        machines.check("two", f"export RAY_HEAD_IP=10.78.0.11; {command}")
+    get = "curl --silent --show-error --fail --retry 90 --retry-all-errors --retry-delay 1"
+    machines.check("two", f"{get} http://10.78.0.11:8005/readyz")
+    say(capsys, f"what ray_cluster.yaml starts is ready after {time.monotonic() - began:.0f} s")
+    for page in PAGES:  # which are files in the wheel
+        machines.check("two", f"curl --silent --show-error --fail http://10.78.0.11:8005{page}")
+    call = f'{get} -H "X-API-Key: $INTERVIEW_API_KEY" -H "Content-Type: application/json" http://10.78.0.11:8005/api/parallel_interview'
+    machines.check("two", ". parallel-interview/bundle/cluster.env")
+    person = json.dumps({"name": "Ada", "email": "ada@example.com"})
+    made = json.loads(machines.check("two", f"{call}/create -d '{person}'"))
+    machines.check("two", f"{call}/session/{made['session_id']}/start -X POST")
+    session = json.loads(machines.check("two", f"{call}/session/{made['session_id']}"))["session"]
+    assert session["status"] == "in_progress"
+    assert session["placement"]["node"] == machines.node("two"), "and not on the head"
