@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,8 @@ def test_other_files_have_the_same_settings(file: str) -> None:
 
 
 def test_a_node_that_hangs_is_dead_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ray = RayCluster(tmp_path, 1, 2**30, **health_of((ROOT / "ray_cluster.yaml").read_text()))
+    settings: dict[str, Any] = health_of((ROOT / "ray_cluster.yaml").read_text())
+    ray = RayCluster(tmp_path, 1, 2**30, **settings)
     try:
         node = ray.add_node(1, 2**30)
         time.sleep(6)  # RAY_health_check_initial_delay_ms: it is not asked before
