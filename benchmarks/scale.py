@@ -35,21 +35,21 @@ class Unit:
     source: str
 
 
-NODE = "benchmarks/node.py, 30 interviews on 2 cores"
+NODE = "benchmarks/node.py, 2 cores"
 UNITS: dict[str, Unit] = {
     # one interview
-    "idle_ms_s": Unit(4.3, "ms of processor time a second of an interview's process that waits", NODE),
-    "interview_mb": Unit(55, "MiB of memory of an interview's process", NODE),
+    "idle_ms_s": Unit(9.3, "ms of processor time a second of an interview's process that waits", NODE),
+    "interview_mb": Unit(54, "MiB of memory of an interview's process", NODE),
     "answers_min": Unit(0.5, "answers a minute of one interview", "a question of two minutes"),
     "drafts_min": Unit(6, "drafts a minute of one interview", "the page saves at most every 10 s while typing"),
     # one answer
-    "answer_node_ms": Unit(4.0, "ms of a node's processor time for an answer: the actor and the JournalActor", NODE),
-    "answer_front_ms": Unit(7.0, "ms of a front end's processor time for an answer", NODE),
+    "answer_node_ms": Unit(10.3, "ms of a node's processor time for an answer: the actor and the JournalActor", NODE),
+    "answer_front_ms": Unit(3.6, "ms of a front end's processor time for an answer", NODE),
     "draft_share": Unit(0.5, "what a draft costs of that", "one call and one write less than an answer"),
     "answer_writes": Unit(2, "documents written for an answer: the entry and the snapshot", "how it is built"),
     # a start
-    "start_cpu_s": Unit(0.5, "s of processor time that a new actor takes", "0.25 to 0.8 s were measured"),
-    "registry_start_ms": Unit(3.0, "ms of the Registry's time for a start", NODE),
+    "start_cpu_s": Unit(0.8, "s until a new actor is up where cores are free", "0.25 to 0.8 s were measured"),
+    "registry_start_ms": Unit(8, "ms of the Registry's time for a start", NODE),
     "starts_at_once": Unit(4, "actors that are started at a time, in the whole cluster", "actors/registry.py"),
     "warm_actors": Unit(8, "INTERVIEW_WARM_ACTORS", "deploy/cluster.env.example"),
     "warm_ahead_s": Unit(300, "INTERVIEW_WARM_AHEAD_SECONDS: when the pool begins to grow", "its default"),
@@ -62,12 +62,14 @@ UNITS: dict[str, Unit] = {
     "places": Unit(200, "interviews that a node holds at most", "ray_cluster.yaml"),
     "memory_mb": Unit(13_312, "MiB that a node declares", "ray_cluster.yaml"),
     "busy_share": Unit(0.6, "how busy a node may be while nothing is started", "starts and hand-overs need time too"),
-    "detect_s": Unit(12, "s until a node that hangs is taken for dead", "tests/chaos/test_cluster_file.py"),
+    "detect_s": Unit(12.9, "s until a node that hangs is taken for dead", "tests/chaos/test_cluster_file.py"),
     "resume_ms": Unit(65, "ms from an actor that is ready to the next answer", "docs/fault_injection.md"),
     # what there is once
     "gcs_actors": Unit(10_000, "actors that Ray's control plane is tried with", "Ray's own benchmarks: 10k+"),
     "ray_nodes": Unit(250, "nodes that Ray is tried with", "Ray's own benchmarks: 250+"),
-    "registry_idle_ms_s": Unit(0.05, "ms of the Registry's time a second for each live interview", NODE),
+    "registry_warm_ms_s": Unit(0.83, "ms of the Registry's time a second for each warm actor, which it pings", NODE),
+    "gcs_ms_s": Unit(0.2, "ms of Ray's control plane a second for each actor", NODE),
+    "head_cores": Unit(2, "cores of the head", "ray_cluster.yaml"),
     "mongo_writes_s": Unit(5_000, "majority writes a second of one replica set", "assumed: measure yours"),
     "mongo_connections": Unit(10, "connections of a JournalActor or a front end", "as many as calls overlap"),
     # front ends
@@ -275,12 +277,13 @@ def loads(interviews: int, m: Model) -> list[Load]:
     nodes, fronts = nodes_for(interviews, m), front_ends_for(interviews, m)
     actors = interviews + m.warm_actors + nodes + 3
     split = "several clusters, each with a database of its own; a session needs only its own"
-    registry = interviews * m.registry_idle_ms_s / 1000 + interviews / m.burst_s * m.registry_start_ms / 1000
+    registry = warm_at_nine(interviews, m) * m.registry_warm_ms_s + interviews / m.burst_s * m.registry_start_ms
     ahead = "INTERVIEW_WARM_AHEAD_SECONDS so long that all are ready, or starts spread over time"
     writes = writes_per_second(interviews, m, nodes, fronts)
     return [
         Load("actors to start", interviews / m.burst_s, start_rate(interviews, m), "a second at nine", ahead),
-        Load("Registry", registry, 1, "cores at nine", split),
+        Load("Registry", registry / 1000, 1, "cores at nine", split),
+        Load("Ray's control plane", actors * m.gcs_ms_s / 1000, m.head_cores, "cores", f"a larger head, or {split}"),
         Load("actors in Ray's control plane", actors, m.gcs_actors, "", split),
         Load("nodes in Ray's control plane", nodes, m.ray_nodes, "", f"larger nodes, or {split}"),
         Load("writes to MongoDB", writes, m.mongo_writes_s, "a second", f"sharding by session_id, or {split}"),
@@ -291,6 +294,12 @@ def start_rate(interviews: int, m: Model) -> float:
     """Starts a second that the cluster can serve within the burst, with what was made ready before it."""
     rate = m.starts_at_once / start_seconds(m, nodes_for(interviews, m))
     return rate + (m.warm_actors + rate * m.warm_ahead_s) / m.burst_s
+
+
+def warm_at_nine(interviews: int, m: Model) -> float:
+    """Actors that are ready then."""
+    rate = m.starts_at_once / start_seconds(m, nodes_for(interviews, m))
+    return min(interviews + m.warm_actors, m.warm_actors + rate * m.warm_ahead_s)
 
 
 def writes_per_hour(m: Model) -> float:

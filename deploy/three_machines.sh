@@ -7,7 +7,7 @@
 #     deploy/three_machines.sh down FOLDER
 #
 # A machine has a network (10.78.0.11 to 13, and this machine is 10.78.0.1), processes and a /tmp/ray of its own, and
-# FOLDER/<name> as its home. It has no way to the Internet. Linux only; needs root, iproute2 and util-linux.
+# FOLDER/<name> as its home. It has no way to the Internet, and no DNS. Linux only; needs root, iproute2 and util-linux.
 set -euo pipefail
 
 NAMES=(one two three)
@@ -22,7 +22,7 @@ make_machine() { # name, number
     [ ! -d "$folder/bundle" ] || cp -a "$folder/bundle" "$home/parallel-interview/"
     # The first process of a machine adopts what others leave, and waits; when it is killed, all on the machine end.
     unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash -c '
-        mkdir -p /tmp/ray; mount -t tmpfs tmpfs /tmp/ray; ip link set lo up; hostname "$0"; trap : TERM
+        mkdir -p /tmp/ray; mount -t tmpfs tmpfs /tmp/ray; mount --bind /dev/null /etc/resolv.conf; ip link set lo up; hostname "$0"; trap : TERM
         while :; do sleep 3600 & wait; done' "$1" < /dev/null &> /dev/null &
     echo $! > "$home/machine.pid"
     until pid=$(first_process "$1") && [ "$(nsenter -t "$pid" -u hostname)" = "$1" ]; do sleep 0.05; done

@@ -1,4 +1,4 @@
-"""Three machines within this one, made by deploy/three_machines.sh, each with the wheel and nothing of the source tree."""
+"""Three machines within this one, by deploy/three_machines.sh, each with the wheel and nothing of the source tree."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_other_files_have_the_same_settings(file: str) -> None:
 
 
 def test_a_node_that_hangs_is_dead_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings: dict[str, Any] = health_of((ROOT / "ray_cluster.yaml").read_text())
+    settings: dict[str, Any] = {**health_of((ROOT / "ray_cluster.yaml").read_text())}
     ray = RayCluster(tmp_path, 1, 2**30, **settings)
     try:
         node = ray.add_node(1, 2**30)
