@@ -274,6 +274,7 @@ class InterviewClient:
         """Live and warm actors, capacity, and the nodes."""
         status = await self._registry_call("status", timeout=3.0)
         placements, draining = status.pop("placements"), status.pop("draining")
+        live, warm = status.pop("live_by_node", {}), status.pop("warm_by_node", {})  # an older Registry does not say
         parked = [load_state(snapshot.state) for snapshot in await self.store.parked(100)]
         nodes = [
             {
@@ -284,6 +285,8 @@ class InterviewClient:
                 "memory_bytes": n.memory,
                 "draining": n.node_id in draining,
                 "live_on_draining": draining.get(n.node_id),
+                "live_interviews": live.get(n.node_id, 0),
+                "warm_actors": warm.get(n.node_id, 0),
             }
             for n in await cluster.nodes()
         ]

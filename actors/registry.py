@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import secrets
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from actors import cluster, metrics
@@ -132,6 +133,8 @@ class Registry:
             "capacity": up + self._capacity.room(self._pool.starting),
             "placements": {live.actor: live.session_id for live in self._supervisor.live.values()},
             "draining": {node: len(self._on(node)) for node in self._emptied},
+            "live_by_node": Counter(live.node for live in self._supervisor.live.values()),
+            "warm_by_node": self._pool.by_node(),
         }
 
     async def end(self, session_id: str) -> None:

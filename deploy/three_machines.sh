@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Three machines to practise on, within this one: what docs/OPERATING.md does with three nodes can be tried there.
 #
-#     deploy/three_machines.sh up FOLDER      # FOLDER/venv is where the wheel was installed
+#     deploy/three_machines.sh up FOLDER      # those that are not there; FOLDER/venv is where the wheel was installed
 #     deploy/three_machines.sh on FOLDER two [COMMAND...]      # a shell on the second, or one command
 #     deploy/three_machines.sh kill FOLDER two                 # as if its power was cut
 #     deploy/three_machines.sh down FOLDER
@@ -11,7 +11,8 @@
 set -euo pipefail
 
 NAMES=(one two three)
-what=${1:?up, on, kill or down} folder=$(realpath "${2:?a folder}")
+[ $# -ge 2 ] || { sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0" >&2; exit 2; }
+what=$1 folder=$(realpath "$2")
 tag=pi$(printf %s "$folder" | cksum | cut -c1-6) # names of interfaces are short
 net=${THREE_MACHINES_NET:-10.78.0}
 
@@ -19,7 +20,7 @@ make_machine() { # name, number
     local home=$folder/$1 pid
     mkdir -p "$home/parallel-interview"
     ln -sfn "$folder/venv" "$home/parallel-interview/venv"
-    [ ! -d "$folder/bundle" ] || cp -a "$folder/bundle" "$home/parallel-interview/"
+    [ ! -d "$folder/bundle" ] || [ -d "$home/parallel-interview/bundle" ] || cp -a "$folder/bundle" "$home/parallel-interview/"
     # The first process of a machine adopts what others leave, and waits; when it is killed, all on the machine end.
     unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash -c '
         mkdir -p /tmp/ray; mount -t tmpfs tmpfs /tmp/ray; mount --bind /dev/null /etc/resolv.conf; ip link set lo up; hostname "$0"; trap : TERM
@@ -47,10 +48,15 @@ inside() { # name, command...
 case $what in
 up)
     [ -x "$folder/venv/bin/parallel-interview" ] || { echo "$folder/venv has no parallel-interview" >&2; exit 1; }
-    ip link add "$tag" type bridge
-    ip addr add "$net.1/24" dev "$tag"
-    ip link set "$tag" up
-    for number in 1 2 3; do make_machine "${NAMES[number - 1]}" "$number"; done
+    if ! ip link show "$tag" &> /dev/null; then
+        ip link add "$tag" type bridge
+        ip addr add "$net.1/24" dev "$tag"
+        ip link set "$tag" up
+    fi
+    for number in 1 2 3; do
+        name=${NAMES[number - 1]}
+        first_process "$name" &> /dev/null || make_machine "$name" "$number"
+    done
     ;;
 on)
     name=${3:?which machine}

@@ -413,12 +413,14 @@ def _status_table(stats: dict[str, Any], cluster: dict[str, Any]) -> Table:
 
 
 def _node_table(nodes: list[dict[str, Any]]) -> Table:
-    table = Table("node", "address", "alive", "draining", "cpu", "memory GiB")
+    table = Table("node", "address", "alive", "live", "warm", "draining", "cpu", "memory GiB")
     for node in nodes:
         table.add_row(
             node["node"][:12],
             node["address"],
             "yes" if node["alive"] else "no",
+            str(node["live_interviews"]),
+            str(node["warm_actors"]),
             f"yes, {node['live_on_draining']} live left" if node["draining"] else "no",
             f"{node['cpu']:g}",
             f"{node['memory_bytes'] / 2**30:.1f}",

@@ -201,6 +201,8 @@ class Node(Answer):
     memory_bytes: Annotated[float, Field(ge=0)]
     draining: bool
     live_on_draining: Count | None
+    live_interviews: Count
+    warm_actors: Count
 
 
 class Cluster(Answer):

@@ -36,7 +36,7 @@ def health_of(text: str) -> dict[str, str]:
     return dict(re.findall(r"\b(RAY_health_check_\w+)=(\d+)", text))
 
 
-@pytest.mark.parametrize("file", ["docs/OPERATING.md", "deploy/kuberay.yaml"])
+@pytest.mark.parametrize("file", ["deploy/cluster.env.example", "deploy/kuberay.yaml"])
 def test_other_files_have_the_same_settings(file: str) -> None:
     settings = health_of((ROOT / "ray_cluster.yaml").read_text())
     text = (ROOT / file).read_text()
