@@ -103,8 +103,9 @@ def test_what_the_cluster_file_starts(machines: Machines, capsys: pytest.Capture
     say(capsys, f"what ray_cluster.yaml starts is ready after {time.monotonic() - began:.0f} s")
     for page in PAGES:  # which are files in the wheel
         machines.check("two", f"curl --silent --show-error --fail http://10.78.0.11:8005{page}")
-    call = f'{get} -H "X-API-Key: $INTERVIEW_API_KEY" -H "Content-Type: application/json" http://10.78.0.11:8005/api/parallel_interview'
-    machines.check("two", ". parallel-interview/bundle/cluster.env")
+    address = "http://10.78.0.11:8005/api/parallel_interview"
+    call = f'{get} -H "X-API-Key: $INTERVIEW_API_KEY" -H "Content-Type: application/json" {address}'
+    machines.check("two", ". ~/parallel-interview/bundle/cluster.env")
     person = json.dumps({"name": "Ada", "email": "ada@example.com"})
     made = json.loads(machines.check("two", f"{call}/create -d '{person}'"))
     machines.check("two", f"{call}/session/{made['session_id']}/start -X POST")
