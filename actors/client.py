@@ -357,15 +357,17 @@ class InterviewClient:
         state = session.state
         if state.status != "in_progress" or state.parked is not None:
             return session
-        handle = await cluster.find(state.actor) if state.actor not in (None, lost) else None
-        name = state.actor
+        name, handle = state.actor, None
+        if name is not None and name != lost:
+            handle = await _within(max(0.1, give_up - _loop_time()), cluster.find(name))
         if handle is None or name is None:
             try:
                 left = max(0.1, give_up - _loop_time())
                 placement: Placement = await self._registry_call("ensure", session_id, lost, timeout=left)
             except NotFound:
                 raise Moved("The session has just ended or moved.", retry_after=1) from None
-            name, handle = placement.actor, await cluster.find(placement.actor)
+            name = placement.actor
+            handle = await _within(max(0.1, give_up - _loop_time()), cluster.find(name))
             if handle is None:
                 raise Moved("The session is moving to another actor.", retry_after=1)
         self._keep_holder(session_id, name, handle)
@@ -467,7 +469,7 @@ class InterviewClient:
         deadline = _loop_time() + timeout
         while True:
             try:
-                registry = self._registry or await self._ensure_registry()
+                registry = self._registry or await _within(max(0.1, give_up - _loop_time()), self._ensure_registry())
                 return await cluster.call(registry, method, *args, timeout=max(0.1, deadline - _loop_time()))
             except (cluster.ActorGone, cluster.ActorAway) as error:
                 self._registry = None
@@ -518,6 +520,14 @@ class InterviewClient:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _within(seconds: float, look_up: Awaitable[T]) -> T:
+    """What Ray's control plane says, if it does in time. Raises ActorAway."""
+    try:
+        return await asyncio.wait_for(look_up, seconds)
+    except TimeoutError as error:
+        raise cluster.ActorAway("Ray's control plane does not answer in time.", retry_after=1) from error
 
 
 def _loop_time() -> float:

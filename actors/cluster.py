@@ -21,6 +21,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -47,6 +48,10 @@ HEAD = "node:__internal_head__"
 """A resource that Ray gives to the head node, and only to it."""
 
 T = TypeVar("T")
+
+CONTROL_THREADS = 32
+_threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="ray-control")
+_waiting = 0
 
 
 class ActorGone(Retryable):
@@ -202,11 +207,27 @@ async def names() -> list[str]:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Ray's blocking calls, in a thread and not for ever. Raises ActorAway."""
+    """Ray's blocking calls, in a thread and not for ever. Raises ActorAway.
+
+    The threads are these calls' own: while Ray's control plane is away they hang in it, and others must not wait.
+    """
+    global _waiting
+    if _waiting >= CONTROL_THREADS:
+        raise ActorAway("Ray's control plane does not answer: too many calls wait for it.", retry_after=1)
+    future = asyncio.get_running_loop().run_in_executor(_threads, work)
+    _waiting += 1
+    future.add_done_callback(_has_returned)
     try:
-        return await asyncio.wait_for(asyncio.to_thread(work), CONTROL_SECONDS)
+        return await asyncio.wait_for(asyncio.shield(future), CONTROL_SECONDS)
     except (RayError, TimeoutError, ConnectionError, RuntimeError) as error:
         raise ActorAway(f"Ray's control plane does not answer: {type(error).__name__}.", retry_after=1) from error
+
+
+def _has_returned(future: asyncio.Future[Any]) -> None:
+    global _waiting
+    _waiting -= 1
+    if not future.cancelled():
+        future.exception()  # whoever waited has it, or has gone
 
 
 def kill(actor: ActorHandle) -> None:

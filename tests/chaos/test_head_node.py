@@ -72,6 +72,7 @@ async def http(machines: Machines) -> AsyncIterator[httpx.AsyncClient]:
 
 def kill_the_control_plane(head: Node) -> None:
     """`ray start --block` ends what is left of the head when its GCS has ended, as a supervisor of machines does."""
+    head.pids()  # it notes what there is to be ended
     os.kill(head.pid_of("gcs_server"), signal.SIGKILL)
     head.launcher.wait(30)
     head.kill()
