@@ -72,7 +72,7 @@ class Registry:
             room=self._capacity.room,
             usable=lambda node: node not in self._avoided,
         )
-        self._supervisor = Supervisor(self._pool, self._opened, self._look, self._settings.start_wait_seconds)
+        self._supervisor = Supervisor(self._pool, self._opened, self._look_for_room, self._settings.start_wait_seconds)
         self._size = ClusterSize(self._pool, self._supervisor, self._capacity, self._settings)
         self._watchdog = Watchdog()
         self._ready = asyncio.Event()
@@ -339,3 +339,9 @@ class Registry:
 
     async def _look(self) -> None:
         await self._capacity.look(self._avoided)
+
+    async def _look_for_room(self) -> None:
+        """Nodes that are being emptied, because they were not needed, are used again before anybody is refused."""
+        await self._look()
+        while self._capacity.room(self._pool.starting) <= self._pool.waiting and self._size.take_one_back():
+            await self._look()

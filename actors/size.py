@@ -54,6 +54,15 @@ class ClusterSize:
         """Nodes that are being emptied because they are not needed."""
         return self._packing.leaving
 
+    def take_one_back(self) -> bool:
+        """Have a node that is being emptied used again, if there is one."""
+        if not self.leaving:
+            return False
+        node = min(self.leaving)
+        self.leaving.discard(node)
+        log.info("a node that was emptied is needed again", extra={"node": node})
+        return True
+
     async def hear_of_endings(self) -> None:
         """Ask Ray which nodes it is about to end."""
         ending = await cluster.ending_nodes()

@@ -165,7 +165,7 @@ class Supervisor:
                 raise
 
     async def _take(self, urgent: bool) -> Warm:
-        if not self._pool.ready:
+        if not self._pool.has_one(urgent=urgent):
             await self._look()
         wait = URGENT_WAIT_SECONDS if urgent else self._start_wait_seconds
         return await self._pool.take(wait, urgent=urgent)

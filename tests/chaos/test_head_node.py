@@ -130,5 +130,7 @@ async def test_interviews_go_on_without_the_head(
     assert max(refused) < START_ANSWERS_WITHIN
     for candidate in (*candidates, late):
         session = await candidate.check_nothing_lost()
-        assert session["placement"]["epoch"] == 1 and not session["clock"]["ledger"], session["clock"]
+        assert session["placement"]["epoch"] == 1, "its actor has held it all the time"
+        causes = {line["cause"] for line in session["clock"]["ledger"]}
+        assert causes <= {"storage_unavailable"}, "no time was lost; only a busy machine may be slow with writing"
         await candidate.post("end")

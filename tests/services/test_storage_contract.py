@@ -520,6 +520,17 @@ async def test_a_report_is_made_of_a_stored_interview(store: Store) -> None:
     assert [s.session_id for s in await store.list_snapshots(Wanted(least_score=100))] == ["s1"]
 
 
+async def test_scheduled_sessions_are_counted_until_they_start(store: Store) -> None:
+    for name, at in (("early", T0 + 10), ("in time", T0 + 20), ("late", T0 + 30), ("any time", None)):
+        await created(store, name, scheduled_at=at)
+    assert await store.count_scheduled(T0 + 10, T0 + 30) == 2
+    assert await store.count_scheduled(T0, T0 + 1_000) == 3
+    assert await store.count_scheduled(T0, T0 + 1_000, limit=2) == 2
+    state = (await Session.load(store, "in time")).state
+    assert await store.save_snapshot(replace(snapshot_of(state), seq=state.seq + 1, status="in_progress"))
+    assert await store.count_scheduled(T0 + 10, T0 + 30) == 1
+
+
 async def test_ended_sessions_are_found_by_when_they_ended(store: Store) -> None:
     for n, ended_at in enumerate((None, T0 + 10, T0 + 20, T0 + 5)):
         await store.insert_snapshot(a_snapshot(f"s{n}", T0 + n, ended_at=ended_at))

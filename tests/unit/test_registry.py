@@ -949,3 +949,66 @@ def test_end_ends_the_actor_of_a_session_that_somebody_else_completed(run: Run) 
         assert (await world.registry.status())["live_actors"] == 0
 
     run(scenario)
+
+
+# The size of the cluster
+
+
+def test_refused_starts_are_asked_for_and_served_once_there_is_room(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        refused = []
+        for number in range(5):
+            state = await new_session(world.store, f"r{number}", world.clock())
+            placement = await world.registry.activate(world.starts(state))
+            refused += [state] if isinstance(placement, ClusterFull) else []
+        assert len(refused) >= 3
+        await asyncio.sleep(10)
+        assert world.requests[-1] == 5 + 2, "live, refused, and the pool's"
+        world.places["node-2"] = 10
+        await asyncio.sleep(10)
+        for state in refused:
+            assert isinstance(await world.registry.activate(world.starts(state)), Placement)
+        await asyncio.sleep(120)
+        assert world.requests[-1] == 0, "what is there is enough"
+        assert (await world.registry.status())["warm_actors"] == 2
+
+    run(scenario, places={"node-1": 2})
+
+
+def test_the_pool_grows_for_scheduled_starts_and_shrinks_when_nobody_came(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        for number in range(6):
+            await new_session(world.store, f"s{number}", world.clock(), scheduled_at=world.clock() + 600_000)
+        await asyncio.sleep(250)
+        assert (await world.registry.status())["warm_actors"] == 2
+        await asyncio.sleep(100)
+        assert (await world.registry.status())["warm_actors"] == 8
+        await asyncio.sleep(600)
+        assert (await world.registry.status())["warm_actors"] == 2
+
+    run(scenario)
+
+
+def test_an_idle_node_is_emptied_and_a_live_interview_is_left_where_it_is(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        idle = next(node for node in world.places if node != process.node)
+        await asyncio.sleep(120)
+        assert world.journals_ended == {idle}
+        assert {p.node for p in world.alive()} == {process.node}
+        assert (await world.state()).epoch == 1
+        for number in range(12):
+            await world.start(f"more{number}")
+        assert {p.node for p in world.alive()} == set(world.places), "the node is used again"
+
+    run(scenario, places={"node-1": 10, "node-2": 10}, idle_node_seconds=30)
+
+
+def test_a_node_that_ray_is_about_to_end_is_emptied(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        world.ending.add(process.node)
+        new = await world.held_by(other_than=process)
+        assert new.node != process.node and (await world.state()).epoch == 2
+
+    run(scenario, places={"node-1": 10, "node-2": 10})

@@ -11,7 +11,7 @@ import pytest
 from actors import cluster
 from actors.capacity import Capacity
 from actors.interview import Holding
-from actors.pool import Warm, WarmPool
+from actors.pool import SURPLUS_AFTER_SECONDS, Warm, WarmPool
 from actors.scaling import Amount, NodeRoom
 from orchestrator.errors import ClusterFull
 from tests.unit.virtual import run_virtual
@@ -140,6 +140,26 @@ def test_an_actor_that_is_taken_while_it_is_checked_is_not_thrown_away(ray: Clus
         assert (await pool.take(1)).name == "actor-1"
         await checking
         assert ray.killed == []
+
+    run(scenario)
+
+
+def test_actors_are_started_for_starts_to_come_and_ended_slowly_when_they_do_not_come(ray: Cluster) -> None:
+    async def scenario() -> None:
+        pool = WarmPool(ray.start, wanted=2, at_once=3)
+        pool.refill()
+        await asyncio.sleep(5)
+        pool.ahead = 6
+        pool.refill()
+        await asyncio.sleep(3.5)
+        assert (pool.ready, ray.most_at_once) == (8, 3)
+        pool.ahead = 0
+        await pool.check()
+        assert pool.ready == 8, "somebody may come back in a moment"
+        await asyncio.sleep(SURPLUS_AFTER_SECONDS)
+        for left in (7, 6, 5, 4, 3, 2, 2, 2):
+            await pool.check()
+            assert pool.ready == left
 
     run(scenario)
 
