@@ -17,8 +17,8 @@ from api.routes import pages
 from tests.unit.api_world import api, make
 
 SESSION = "3f0c0db6-eac0-40bf-8656-a21b9709cb5c"
-PAGES_OF_A_SESSION = ["/interview/{}", "/sessions/{}/live"]
-PAGES = [*PAGES_OF_A_SESSION, "/"]
+OF_A_SESSION = ["/interview/{}", "/sessions/{}/live"]
+PAGES = [*OF_A_SESSION, "/"]
 LIVEKIT: dict[str, Any] = {"livekit_url": None, "livekit_public_url": None}
 
 
@@ -201,7 +201,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("session_id", NASTY, ids=lambda text: repr(text[:20]))
-@pytest.mark.parametrize("path", PAGES_OF_A_SESSION)
+@pytest.mark.parametrize("path", OF_A_SESSION)
 async def test_no_session_id_breaks_out_of_the_page(path: str, session_id: str) -> None:
     if "/" in session_id:
         assert (await got(path.format(quote(session_id, safe="")))).status_code == 404
@@ -282,7 +282,7 @@ async def test_only_what_is_named_by_its_content_is_kept(name: str, caching: str
 @pytest.mark.parametrize(
     "name",
     [
-        *("unknown.js", "chunk-OLD.js", "PAGE.JS", "page", "page.js%00", "page.js%20", ".", "", "sub"),
+        *("unknown.js", "chunk-OLD.js", "PAGE.JS", "page", "page.js%00", "page.js%20", ".", "..", "", "sub"),
         *("sub/inner.js", "sub%2Finner.js", "..%2Fsecret.js", "..%2fsecret.js", "%2e%2e%2fsecret.js"),
         *("..%5Csecret.js", "../secret.js", "%2e%2e/secret.js", "..%252Fsecret.js", "%2Fetc%2Fpasswd", "page.js/"),
         *("sub%2F..%2Fpage.js", ".%2Fpage.js", "ä", "x" * 5_000),
