@@ -78,11 +78,6 @@ class WarmPool:
     def starting(self) -> int:
         return len(self._starting)
 
-    @property
-    def waiting(self) -> int:
-        """Those who wait for one."""
-        return _active(self._urgent) + _active(self._waiting)
-
     def has_one(self, *, urgent: bool) -> bool:
         """Whether an actor is ready for somebody."""
         return len(self._ready) > (0 if urgent else self._reserve)
