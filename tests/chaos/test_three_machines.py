@@ -92,8 +92,8 @@ def test_what_the_cluster_file_starts(machines: Machines, capsys: pytest.Capture
     machines.make()
     began = time.monotonic()
     (machines.folder / "one" / "ray_bootstrap_config.yaml").write_text(json.dumps(prepare_config(config)))
-    database = "nx-27017 --host 10.78.0.11 --port 27017 --data-dir . >> database.log 2>&1 < /dev/null"
-    machines.check("one", f"mkdir database; cd database; setsid nohup {database} &")
+    database = "nx-27017 --host 10.78.0.11 --port 27017 --data-dir database --pid-file database/nx.pid"
+    machines.check("one", f"mkdir -p database; nohup {database} >> database.log 2>&1 < /dev/null &")
     for command in config["head_start_ray_commands"]:
         machines.check("one", command)
     for command in config["worker_start_ray_commands"]:
