@@ -19,7 +19,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 fonts-dejavu-core wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home interview \
-    && install -d -o interview -g interview -m 700 /data
+    && install -d -o interview -g interview -m 700 /data /tmp/ray
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     INTERVIEW_DATA_DIR=/data \

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.5
 SHARE = 0.1
 """So much of the time at most goes into looking; with very many sessions it is looked less often."""
+PAUSE_SECONDS = 5.0
+"""The longest pause: most of a look may have been waiting for what is away."""
 OVERLAP_MS = 2_000
 """A snapshot may be written by a clock that is that much behind, or take so long; what is older is found by a sweep."""
 SWEEP_SECONDS = 15.0
@@ -86,9 +88,8 @@ class Console:
         try:
             self._queue.put_nowait(message)
         except asyncio.QueueFull:
-            log.info("a console is too slow and was dropped")
-            self.is_open = False
-            self._board.remove(self)
+            log.info("a console is too slow and is dropped")
+            self.is_open = False  # it counts as one until its connection has ended
 
     @property
     def is_up_to_date(self) -> bool:
@@ -146,7 +147,7 @@ class Board:
 
     @property
     def watching(self) -> list[Console]:
-        return list(self._consoles)
+        return [console for console in self._consoles if console.is_open]
 
     def remove(self, console: Console) -> None:
         self._consoles.discard(console)
@@ -173,7 +174,7 @@ class Board:
                 log.exception("the board cannot be read")
             self._publish(began, beat)
             took = loop.time() - began
-            await asyncio.sleep(max(LOOK_SECONDS - took, took / SHARE - took))
+            await asyncio.sleep(min(PAUSE_SECONDS, max(LOOK_SECONDS - took, took / SHARE - took)))
         self._known, self._all = _Known(), None
 
     async def _look(self, at: float) -> None:
@@ -185,9 +186,9 @@ class Board:
         elif known.is_due("sweep", at, SWEEP_SECONDS):
             await self._sweep()
         else:
-            since = known.looked_at - OVERLAP_MS
-            known.looked_at = wall_ms()
-            await self._take(await self._store.changed_since(since, MAX_BRIEFS))
+            now = wall_ms()
+            await self._take(await self._store.changed_since(known.looked_at - OVERLAP_MS, MAX_BRIEFS))
+            known.looked_at = now
         if known.is_due("count", at, COUNT_SECONDS):
             known.waiting = await self._store.count_snapshots(Wanted(status=WAITING))
         known.trouble_with("storage", None)
@@ -223,7 +224,6 @@ class Board:
         there = await self._store.still_there(others) if others else []
         for deleted in set(others) - {brief.session_id for brief in there}:
             known.forget(deleted)
-        known.looked_at = wall_ms()
         await self._take([*live, *there])
         known.prune(wall_ms() - HOUR_MS)
 

@@ -245,7 +245,7 @@ class Registry:
         return [live for live in self._supervisor.live.values() if live.node == node]
 
     def _empty_draining_nodes(self) -> None:
-        for node in self._emptied - self._emptying:
+        for node in {live.node for live in self._supervisor.live.values()} & self._emptied - self._emptying:
             if self._on(node):
                 self._emptying.add(node)
                 self._supervisor.spawn(self._empty(node))
@@ -324,7 +324,7 @@ class Registry:
             name,
             self._settings.actor_cpus,
             self._actor_memory,
-            frozenset(self._avoided),
+            frozenset(self._avoided & self._capacity.rooms.keys()),  # those that are gone would only make it long
             self._hooks,
             self._settings.resource,
             self._settings.ray_dashboard_url,

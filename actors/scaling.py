@@ -89,6 +89,7 @@ def bundles(rooms: Rooms, avoid: Collection[str], unit: Amount, missing: int) ->
     ]
     most = max((room.total.places(unit) for room in rooms.values()), default=0)
     piece = min(math.ceil(missing / MAX_BUNDLES), max(1, most // PIECES_PER_NODE))
+    missing = min(missing, MAX_BUNDLES * max(1, piece))  # more is asked for when these are there
     whole, rest = divmod(missing, max(1, piece))
     places = [(unit.times(piece), whole)] if whole else []
     return [(amount, 1) for amount in used] + places + ([(unit.times(rest), 1)] if rest else [])

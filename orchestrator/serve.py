@@ -273,6 +273,7 @@ class Supervisor:
             RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",  # on every system: keep to loopback, take no other node in
             # Reading the figures of 200 processes stops them all for a moment; once a minute is enough for a dashboard.
             REPORTER_UPDATE_INTERVAL_MS="60000",
+            RAY_metric_cardinality_level="low",  # the names of calls have sessions' ids in them
             RAY_metrics_report_interval_ms=os.environ.get(METRICS_INTERVAL, "60000"),
             RAY_task_events_report_interval_ms="3000",
             RAY_maximum_gcs_destroyed_actor_cached_count="1000",
@@ -329,6 +330,14 @@ class Supervisor:
         child.process, child.started_at, child.restart_at = newer, time.monotonic(), 0.0
         say("restart", f"{child.name} is replaced" + ("" if self.outdated else "; that was the last"))
 
+    def _give_up_replacing(self) -> None:
+        """A successor that belongs to an older Ray takes nobody's place."""
+        self.outdated.clear()
+        if self.successor is not None:
+            self.successor.process.kill()
+            os.close(self.successor.pipe)
+            self.successor = None
+
     def _start_successor(self, child: Child) -> Successor:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
@@ -370,6 +379,7 @@ class Supervisor:
         """Restart what has ended. New front ends come with a new Ray, since theirs is gone."""
         self._restart_database()
         if self.ray is not None and self.ray.ensure():
+            self._give_up_replacing()
             for child in self.children:
                 child.stop(1.0)
         self._replace()
@@ -430,8 +440,7 @@ class Supervisor:
             say("stopping", "front ends, then Ray, then the database")
         if self.settings.stop_delay_seconds == 0 and self.listener is not None:
             self.listener.close()  # else callers would wait for an answer until everything has ended
-        if self.successor is not None:
-            self.successor.process.kill()
+        self._give_up_replacing()
         for child in (*self.children, *self.leaving):
             child.terminate()
         for child in (*self.children, *self.leaving):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
+from orchestrator.errors import NewerSchema
 from orchestrator.interview.snapshot import Snapshot, searched_words
 from orchestrator.storage.connection import guarded
 from orchestrator.storage.documents import snapshot_from
+
+log = logging.getLogger(__name__)
 
 NEVER_STARTED = frozenset({"cancelled", "expired"})
 """End reasons of sessions that ended without having been started; others have a duration."""
@@ -177,7 +181,7 @@ class SnapshotQueries:
         """The snapshots of these sessions, in any order; unknown ones are left out."""
         async with guarded(max(self._timeout, 5.0), writing=False):
             found = await self._db.snapshots.find({"_id": {"$in": session_ids}}).to_list(None)
-        return [snapshot_from(document) for document in found]
+        return _known(found)
 
     async def room_work(self, session_ids: list[str]) -> dict[str, tuple[str, str | None]]:
         """The status of these sessions and what there is to do about their rooms; unknown ones are left out."""
@@ -190,7 +194,7 @@ class SnapshotQueries:
         """Sessions in progress whose LiveKit room is open."""
         async with guarded(max(self._timeout, 5.0), writing=False):
             found = await self._db.snapshots.find({"status": "in_progress", "room": "open"}).limit(limit).to_list(None)
-        return [snapshot_from(document) for document in found]
+        return _known(found)
 
     async def expired(self, now: int, limit: int) -> list[Snapshot]:
         """Sessions that were never started and should have been by `now` (ms)."""
@@ -238,4 +242,15 @@ class SnapshotQueries:
     async def _find(self, query: dict[str, Any], order: list[tuple[str, int]], limit: int) -> list[Snapshot]:
         async with guarded(max(self._timeout, 5.0), writing=False):
             found = await self._db.snapshots.find(query).sort(order).limit(limit).to_list(None)
-        return [snapshot_from(document) for document in found]
+        return _known(found)
+
+
+def _known(documents: list[dict[str, Any]]) -> list[Snapshot]:
+    """Their snapshots, without those of a newer version than this process has: one must not stop all sweeps."""
+    found: list[Snapshot] = []
+    for document in documents:
+        try:
+            found.append(snapshot_from(document))
+        except NewerSchema as error:
+            log.warning("left out of a list", extra={"session_id": document["_id"], "reason": error.code})
+    return found
