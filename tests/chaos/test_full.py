@@ -49,7 +49,7 @@ async def test_twice_what_fits(
     for candidate in candidates:
         await candidate.create(3, text_question_timer=600)
     live = await _start_as_many_as_fit(candidates)
-    assert FITS - 2 <= len(live) <= FITS, "one of the places is kept for interviews that lose their actor"
+    assert FITS - 1 <= len(live) <= FITS, "one of the places is kept for interviews that lose their actor"
     refused = [c for c in candidates if c not in live]
 
     for candidate in refused[:3]:
@@ -82,12 +82,16 @@ async def test_twice_what_fits(
 
 
 async def _start_as_many_as_fit(candidates: list[Candidate]) -> list[Candidate]:
-    """Start all of them at once, and again after 503s, until nothing more starts for a while."""
+    """Start all of them at once, and again after 503s, until every place is taken but the one that is kept."""
     live: list[Candidate] = []
 
+    async def is_full() -> bool:
+        held = (await candidates[0].call("GET", "/cluster"))["cluster"]
+        return held["live_actors"] >= FITS - 1 and held["starting_actors"] == 0
+
     async def start(candidate: Candidate) -> None:
-        give_up = time.monotonic() + 12
-        while time.monotonic() < give_up:
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and not await is_full():
             response = await candidate.request("POST", "/start", timeout=30)
             if response.status_code == 200:
                 live.append(candidate)
