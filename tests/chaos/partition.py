@@ -38,6 +38,7 @@ def database(folder: Path) -> Iterator[str]:
     port = free_port()
     nx = str(Path(sys.executable).parent / "nx-27017")
     command = [nx, "--data-dir", str(folder), "--host", "0.0.0.0", "--port", str(port)]
+    command += ["--pid-file", str(folder.with_suffix(".pid"))]  # else one in /tmp, and an old one there ends it
     process = subprocess.Popen(command, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL)
     try:
         wait_for_port(port, 15)
