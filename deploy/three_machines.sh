@@ -71,6 +71,7 @@ down)
     for name in "${NAMES[@]}"; do
         if pid=$(first_process "$name" 2> /dev/null); then kill -9 "$pid"; fi
     done
+    for number in 1 2 3; do ip link del "$tag-$number" 2> /dev/null || true; done # a dying connection keeps it a while
     ip link del "$tag" 2> /dev/null || true
     ;;
 *)
