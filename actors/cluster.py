@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import ray
@@ -383,21 +383,21 @@ async def ensure_registry() -> ActorHandle:
     """The cluster's Registry, started on the head if there is none."""
     from actors.registry import Registry
 
-    return await _ensure(Registry, REGISTRY, 0.2, on_head=True)
+    return await _ensure(Registry, REGISTRY, 0.2, partial(_on_head, 0.2))
 
 
 async def ensure_housekeeper() -> ActorHandle:
     """The cluster's Housekeeper, started on the head if there is none."""
     from actors.housekeeper import Housekeeper
 
-    return await _ensure(Housekeeper, HOUSEKEEPER, 0.1, on_head=True)
+    return await _ensure(Housekeeper, HOUSEKEEPER, 0.1, partial(_on_head, 0.1))
 
 
 async def ensure_journal(node_id: str) -> ActorHandle:
     """The JournalActor of one node, started there if there is none."""
     from actors.journal import JournalActor
 
-    return await _ensure(JournalActor, _journal_name(node_id), 0.1, node_id=node_id)
+    return await _ensure(JournalActor, _journal_name(node_id), 0.1, lambda: _on_node(node_id, soft=False))
 
 
 async def ensure_face_actor(number: int, of: int, cpus: float) -> ActorHandle:
@@ -405,7 +405,7 @@ async def ensure_face_actor(number: int, of: int, cpus: float) -> ActorHandle:
     from actors.faces import FaceActor
 
     name = f"{FACE_PREFIX}{number}-of-{of}"
-    return await _ensure(FaceActor, name, cpus, args=(number, of), memory=FACE_ACTOR_MEMORY, near_head=True)
+    return await _ensure(FaceActor, name, cpus, _near_head, (number, of), FACE_ACTOR_MEMORY)
 
 
 async def end_journal(node_id: str) -> None:
@@ -423,13 +423,11 @@ async def _ensure(
     actor_class: type,
     name: str,
     cpus: float,
-    node_id: str | None = None,
+    place: Callable[[], dict[str, Any]],
     args: tuple[Any, ...] = (),
     memory: int = SYSTEM_ACTOR_MEMORY,
-    on_head: bool = False,
-    near_head: bool = False,
 ) -> ActorHandle:
-    """A system actor by its name, started if there is none: on a node, on the head, or there if it has room.
+    """A system actor by its name, started if there is none. `place`: the options that say where.
 
     Nodes that hold interviews come and go; nothing that stays belongs on them.
     """
@@ -443,15 +441,12 @@ async def _ensure(
         "max_task_retries": 0,
         "max_concurrency": 10_000,
     }
-    if node_id is not None:
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id, soft=False)
 
     def ensure() -> ActorHandle:
         try:
             return ray.get_actor(name)
         except ValueError:
-            placed = options | (_on_head(cpus) if on_head else _near_head() if near_head else {})
-            return _remote_class(actor_class).options(**placed).remote(name, *args)
+            return _remote_class(actor_class).options(**options | place()).remote(name, *args)
 
     return await _in_thread(ensure)
 
@@ -465,10 +460,15 @@ def _on_head(cpus: float) -> dict[str, Any]:
     return {"resources": {HEAD: 0.001}, "num_cpus": cpus if head.get("CPU") else 0} if head else {}
 
 
+def _on_node(node_id: str, *, soft: bool) -> dict[str, Any]:
+    """Options that place an actor on a node; `soft`: elsewhere if there is no room."""
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=soft)}
+
+
 def _near_head() -> dict[str, Any]:
     """Options that place an actor on the head if it has room."""
     head = next((node for node, total in total_resources_per_node().items() if HEAD in total), None)
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(head, soft=True)} if head else {}
+    return _on_node(head, soft=True) if head else {}
 
 
 @lru_cache

@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import secrets
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from actors import cluster, metrics
@@ -24,7 +23,7 @@ from actors.pool import Warm, WarmPool
 from actors.recovery import ACTOR_PREFIX, Loss, look_at_all
 from actors.scaling import Amount
 from actors.size import ClusterSize
-from actors.supervisor import Live, Placement, Supervisor
+from actors.supervisor import Placement, Supervisor
 from actors.watchdog import Watchdog
 from orchestrator import __version__, hooks, logs
 from orchestrator.errors import NotFound, OrchestratorError, Retryable
@@ -126,14 +125,15 @@ class Registry:
         """Live and warm actors, room for more, and the sessions held (ids only)."""
         await self._look()
         up = len(self._supervisor.live) + self._pool.ready + self._pool.starting
+        live = self._supervisor.by_node()
         return {
             "live_actors": len(self._supervisor.live),
             "warm_actors": self._pool.ready,
             "starting_actors": self._pool.starting,
             "capacity": up + self._capacity.room(self._pool.starting),
             "placements": {live.actor: live.session_id for live in self._supervisor.live.values()},
-            "draining": {node: len(self._on(node)) for node in self._emptied},
-            "live_by_node": Counter(live.node for live in self._supervisor.live.values()),
+            "draining": {node: live[node] for node in self._emptied},
+            "live_by_node": live,
             "warm_by_node": self._pool.by_node(),
         }
 
@@ -241,19 +241,15 @@ class Registry:
         """Nodes that take no interviews."""
         return self._emptied | self._size.leaving
 
-    def _on(self, node: str) -> list[Live]:
-        return [live for live in self._supervisor.live.values() if live.node == node]
-
     def _empty_draining_nodes(self) -> None:
-        for node in {live.node for live in self._supervisor.live.values()} & self._emptied - self._emptying:
-            if self._on(node):
-                self._emptying.add(node)
-                self._supervisor.spawn(self._empty(node))
+        for node in self._supervisor.by_node().keys() & (self._emptied - self._emptying):
+            self._emptying.add(node)
+            self._supervisor.spawn(self._empty(node))
 
     async def _empty(self, node: str) -> None:
         """Hand the interviews of a node over, one by one. What fails is tried again in the next round."""
         try:
-            for live in self._on(node):
+            for live in [live for live in self._supervisor.live.values() if live.node == node]:
                 if node in self._emptied and self._supervisor.live.get(live.session_id) is live:
                     with contextlib.suppress(OrchestratorError):
                         await self._supervisor.move(live, "drain")
@@ -284,15 +280,16 @@ class Registry:
                 if not drains_known:
                     self._draining |= await (await self._opened()).draining_nodes()
                     drains_known = True
-                await self._size.hear_of_endings()
                 await self._look()
-                await self._size.decide(self._draining, self._opened)
                 await self._pool.check()
                 self._pool.refill()
                 self._empty_draining_nodes()
                 self._report()
                 if self._has_recovered:
                     await (await self._opened()).alive(cluster.REGISTRY, wall_ms())
+                # Last, since interviews can do without it: an autoscaler that cannot be asked holds nothing else up.
+                await self._size.hear_of_endings()
+                await self._size.decide(self._draining, self._opened)
             except OrchestratorError as error:
                 log.debug("registry round failed", extra={"reason": error.code})
             except Exception:

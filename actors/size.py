@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -93,8 +92,7 @@ class ClusterSize:
             return self._scheduled
 
     def _pack(self, gone: set[str]) -> None:
-        live = Counter(live.node for live in self._supervisor.live.values())
-        use = Use(live, self._pool.by_node())
+        use = Use(self._supervisor.by_node(), self._pool.by_node())
         before, now = set(self.leaving), asyncio.get_running_loop().time()
         self._packing.look(self._capacity.rooms, gone, self._capacity.unit, use, self._pool.wanted, now)
         for node in self.leaving - before:

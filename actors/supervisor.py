@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,10 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # Activation
+
+    def by_node(self) -> Counter[str]:
+        """How many interviews are live on each node."""
+        return Counter(live.node for live in self.live.values())
 
     async def once(
         self, session_id: str, work: Callable[[], Coroutine[Any, Any, Placement]]

@@ -86,6 +86,12 @@ class Record:
         where = interview.session_id if interview else "no session"
         self.errors.append(f"{where}: {problem}")
 
+    def outcome(self, since: float) -> str:
+        """How many commands were acknowledged, and how many were sent again after `since`, in words."""
+        again = sorted(status for call in self.calls for status, at in call.failures if at >= since)
+        acknowledged = sum(call.acknowledged for call in self.calls)
+        return f"{acknowledged} commands acknowledged, {len(again)} sent again {again or ''}".rstrip()
+
     def succeeded_after(self, at: float, session_id: str | None = None) -> bool:
         """Whether a command that was sent after `at` (to that session, if one is given) was acknowledged."""
         for call in reversed(self.calls):

@@ -140,7 +140,7 @@ async def test_serve_replaces_its_front_ends(cluster: Serve, capsys: pytest.Capt
         await until(lambda: not before & set(front_ends(cluster)), 30, "the old ones are gone")
         await asyncio.sleep(1)
     assert len(front_ends(cluster)) == 2
-    say(capsys, f"two front ends on one socket replaced in {took:.1f} s under a load; {outcome(load, at)}")
+    say(capsys, f"two front ends on one socket replaced in {took:.1f} s under a load; {load.record.outcome(at)}")
 
 
 async def test_front_ends_that_joined_are_restarted_one_after_another(
@@ -156,10 +156,4 @@ async def test_front_ends_that_joined_are_restarted_one_after_another(
                 await asyncio.sleep(1)  # the load balancer looks twice a second
             took = time.monotonic() - at
             await asyncio.sleep(1)
-    say(capsys, f"two services behind a load balancer restarted in {took:.1f} s; {outcome(load, at)}")
-
-
-def outcome(load: Load, since: float) -> str:
-    calls = [call for call in load.record.calls if call.acknowledged]
-    failures = [status for call in load.record.calls for status, at in call.failures if at >= since]
-    return f"{len(calls)} commands acknowledged, {len(failures)} sent again ({sorted(set(failures))})"
+    say(capsys, f"two services behind a load balancer restarted in {took:.1f} s; {load.record.outcome(at)}")
