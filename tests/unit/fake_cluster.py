@@ -226,6 +226,7 @@ class World:
         self.processes: list[Process] = []
         self.ending: set[str] = set()
         self.requests: list[int] = []
+        self.scaling_breaks = False
         """Places in all that were asked for."""
         self.journals_ended: set[str] = set()
         self.kills_before: set[str] = set()
@@ -320,6 +321,8 @@ class World:
         }
 
     async def _ending_nodes(self) -> set[str]:
+        if self.scaling_breaks:
+            raise RuntimeError("a Ray of another version")
         return set(self.ending)
 
     async def _request_total(self, pieces: list[tuple[Amount, int]], _: str | None) -> None:

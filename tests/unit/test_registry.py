@@ -1012,3 +1012,18 @@ def test_a_node_that_ray_is_about_to_end_is_emptied(run: Run) -> None:
         assert new.node != process.node and (await world.state()).epoch == 2
 
     run(scenario, places={"node-1": 10, "node-2": 10})
+
+
+def test_what_scaling_asks_of_ray_may_fail_and_holds_nothing_else_up(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        world.scaling_breaks = True
+        live = await world.start()
+        await asyncio.sleep(10)
+        warm = [process for process in world.alive() if process is not live]
+        assert len(warm) == 2
+        for process in warm:
+            process.kill_if_reached()
+        await asyncio.sleep(30)
+        assert len([process for process in world.alive() if process is not live]) == 2, "the pool is full again"
+
+    run(scenario)
