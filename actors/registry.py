@@ -116,10 +116,7 @@ class Registry:
             if task is not None:
                 await asyncio.shield(task)
             return True
-        if await self._supervisor.answers(live):
-            return False
-        await self._supervisor.take_over(live, since)
-        return True
+        return await self._supervisor.replace_if_hung(live, since)
 
     async def status(self) -> dict[str, Any]:
         """Live and warm actors, room for more, and the sessions held (ids only)."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,10 @@ URGENT_WAIT_SECONDS = 60.0
 RELEASE_SECONDS = 5.0
 NOTICE_SECONDS = 1.0
 AWAY_SECONDS = 2.0
+HUNG_AT_ONCE = 4
+"""How many actors of a node are replaced at a time because they do not answer."""
+PATIENT_PING_SECONDS = 3.0
+"""For one that had to wait for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Supervisor:
         self.activating: dict[str, asyncio.Task[Placement | OrchestratorError]] = {}
         self.refusals = Refusals()
         self._replacements: dict[str, Warm] = {}
+        self._hung_turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(HUNG_AT_ONCE))
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # Activation
@@ -254,10 +259,30 @@ class Supervisor:
                 return True
         return False
 
-    async def answers(self, live: Live) -> bool:
+    async def replace_if_hung(self, live: Live, since: int) -> bool:
+        """Ping an actor that gave no sign since `since` (ms), and take its session over if it does not answer.
+
+        Many that do not answer on one node are slow rather than hung: the node has too much to do, and each activation
+        in the stead of one gives it more. So only so many of a node are replaced at a time, and the others are asked
+        again, more patiently, when it is their turn. If the node itself hangs, Ray takes it for dead.
+        """
+        if await self._answers(live, PING_SECONDS):
+            return False
+        turns = self._hung_turns[live.node]
+        many = turns.locked()
+        async with turns:
+            is_held = self.live.get(live.session_id) is live
+            if many and is_held and await self._answers(live, PATIENT_PING_SECONDS):
+                log.warning("slow, not hung", extra={"session_id": live.session_id})
+                return False
+            await self.take_over(live, since)
+            return True
+
+    @staticmethod
+    async def _answers(live: Live, seconds: float) -> bool:
         """Whether an actor answers a ping. One that is dead does too: its supervisor knows."""
         try:
-            await cluster.call(live.handle, "ping", label=f"interview {live.session_id}: ping", timeout=PING_SECONDS)
+            await cluster.call(live.handle, "ping", label=f"interview {live.session_id}: ping", timeout=seconds)
         except cluster.ActorGone:
             return True
         except Retryable:

@@ -181,6 +181,42 @@ def test_two_suspicions_at_once_make_one_activation(run: Run) -> None:
     run(scenario)
 
 
+def test_of_many_actors_that_are_slow_at_once_few_are_replaced(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        sessions = [f"s{number}" for number in range(1, 11)]
+        processes = [await world.start(session_id) for session_id in sessions]
+        for process in processes:
+            process.stop()
+        looks = [
+            asyncio.create_task(world.registry.suspect(session_id, process.name, world.clock()))
+            for session_id, process in zip(sessions, processes, strict=True)
+        ]
+        await asyncio.sleep(3)
+        for process in processes:
+            process.go_on()
+        assert sorted(await asyncio.gather(*looks)) == [False] * 6 + [True] * 4
+        epochs = [(await world.state(session_id)).epoch for session_id in sessions]
+        assert sorted(epochs) == [1] * 6 + [2] * 4
+
+    run(scenario)
+
+
+def test_of_many_actors_that_hang_at_once_all_are_replaced(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        sessions = [f"s{number}" for number in range(1, 11)]
+        processes = [await world.start(session_id) for session_id in sessions]
+        for process in processes:
+            process.stop()
+        looks = [
+            world.registry.suspect(session_id, process.name, world.clock())
+            for session_id, process in zip(sessions, processes, strict=True)
+        ]
+        assert await asyncio.gather(*looks) == [True] * 10
+        assert [(await world.state(session_id)).epoch for session_id in sessions] == [2] * 10
+
+    run(scenario)
+
+
 def test_a_suspicion_of_an_actor_that_holds_the_session_no_longer_changes_nothing(run: Run) -> None:
     async def scenario(world: World) -> None:
         process = await world.start()
