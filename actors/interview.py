@@ -131,7 +131,7 @@ class InterviewActor:
             from orchestrator import logs
 
             logs.configure(self.log_fields)
-            cluster.raise_priority(5)
+            cluster.raise_priority(10)
             node = cluster.own_node_id()
             if dashboard is not None:
                 self._page = f"{dashboard.rstrip('/')}/#/actors/{cluster.own_actor_id()}"

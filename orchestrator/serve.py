@@ -362,7 +362,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,  # not a session each: Linux may share time by session, and niceness counts within one
                 preexec_fn=die_with_parent,
                 pass_fds=given,
                 env=os.environ | self.environment | extra,

@@ -60,7 +60,7 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
+                process_group=0,  # as all that `serve` starts
                 preexec_fn=die_with_parent,
             )
         self._wait_until_up()
