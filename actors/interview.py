@@ -126,7 +126,7 @@ class InterviewActor:
         self._warming: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._exit: Callable[[], None] = _stay
         if journal is None:
-            from actors import cluster
+            from actors import cluster, quiet
             from actors.journal import NodeJournal
             from orchestrator import logs
 
@@ -138,6 +138,7 @@ class InterviewActor:
             self._exit = cluster.exit_process
             journal = NodeJournal(node)
             self._warming = asyncio.get_running_loop().create_task(journal.connect())
+            self._sleeping = asyncio.get_running_loop().create_task(quiet.sleep_well())
             if hooks:
                 self._warming.add_done_callback(lambda _: limit_memory(MEMORY))
         else:
