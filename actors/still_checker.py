@@ -28,7 +28,7 @@ from orchestrator.interview.evidence import BEFORE, UNREADABLE, reason_to_keep, 
 from orchestrator.interview.flags import Change, Flagger, Verdict, silence_ms
 from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.state import State
-from orchestrator.storage.evidence import Still
+from orchestrator.storage.evidence import Kept, Still
 
 if TYPE_CHECKING:
     from orchestrator.vision import FrameResult
@@ -267,9 +267,12 @@ class StillChecker:
             state = await self._sessions.read(session_id)
             p = state.proctoring
             already = [Verdict(o.kind) for o in (*p.open, *p.open_at_end) if o.source == "frames"]
-            kept = [still.id for still in await self._store.kept_of(session_id)]
+            kept = await self._store.kept_of(session_id)
             flagger = Flagger(silence_ms=silence_ms(p.frame_seconds), already=already, last_ms=p.last_still_at or None)
-            watch = self._watches[session_id] = Watch(flagger, kept)
+            noted = [still for still in kept if still.at <= p.last_still_at]
+            watch = self._watches[session_id] = Watch(flagger, [still.id for still in noted])
+            for still in kept[len(noted) :]:
+                self._enter_again(watch, still)
             if len(self._watches) > MAX_WATCHES:
                 await self._forget_oldest()
         if watch.reference_at is None or now - watch.reference_at > REFERENCE_MS:
@@ -325,6 +328,15 @@ class StillChecker:
         batch.late += now - still.received_at > LATE_MS
         detail = _detail(still, result)
         batch.sightings += [_sighting(change, detail) for change in watch.flagger.add(still.at, result.verdict)]
+
+    def _enter_again(self, watch: Watch, still: Kept) -> None:
+        """Enter a still that another process has kept, and died before the journal had it."""
+        verdict = Verdict(still.verdict or Verdict.OK)
+        self._note_kept(watch, still.id, still.at, still.sha256, verdict, still.because)
+        watch.batch.times.append(still.at)
+        detail = {"still": still.id, "sha256": still.sha256}
+        watch.batch.sightings += [_sighting(change, detail) for change in watch.flagger.add(still.at, verdict)]
+        watch.trouble = verdict is not Verdict.OK
 
     async def _checked(self, watch: Watch, still: Still) -> FrameResult:
         try:

@@ -748,6 +748,24 @@ def test_a_checker_that_starts_anew_does_not_begin_what_goes_on() -> None:
     run(scenario)
 
 
+def test_what_was_kept_is_noted_although_its_checker_died_before_it_could() -> None:
+    async def scenario(world: World) -> None:
+        await world.series(OK)
+        world.sessions.failing = [Unavailable("away") for _ in range(20)]
+        await world.series(ABSENT, ABSENT, OK, prefix="q")
+        world.start()
+        world.sessions.failing = []
+        await world.series(OK, OK, prefix="r")
+        await asyncio.sleep(31)
+        await world.sweep()
+        assert world.seen() == [(ABSENT, 15_000, 45_000)]
+        evidence = [one["id"] for one in timeline(world.sessions.entries["s1"], world.clock()).evidence]
+        assert evidence == list(world.kept()) == ["p0", "q0", "q1", "q2"]
+        assert world.state().proctoring.stills_checked == 6
+
+    run(scenario)
+
+
 def test_who_is_idle_is_forgotten_and_known_again() -> None:
     async def scenario(world: World) -> None:
         await world.series(OK)
