@@ -20,6 +20,8 @@ class Capacity:
         self.rooms: Rooms = {}
         """As Ray last said."""
         self._resource = resource
+        self.nodes = 0
+        """That had room then."""
         self._free = 0
         self._starts: list[float] = []
 
@@ -27,7 +29,8 @@ class Capacity:
         """Ask Ray what is free on each node, except those to avoid."""
         asked_at = asyncio.get_running_loop().time()
         self.rooms = await cluster.rooms(self._resource)
-        self._free = sum(room.free.places(self.unit) for node, room in self.rooms.items() if node not in avoid)
+        places = [room.free.places(self.unit) for node, room in self.rooms.items() if node not in avoid]
+        self.nodes, self._free = sum(place > 0 for place in places), sum(places)
         self._starts = [at for at in self._starts if at >= asked_at - LAG_SECONDS]
 
     def note_start(self) -> None:

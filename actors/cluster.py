@@ -355,11 +355,13 @@ def start_interview_actor(
     hooks: Mapping[str, str] | None = None,
     resource: str | None = None,
     dashboard: str | None = None,
+    *,
+    spread: bool = False,
 ) -> ActorHandle:
     """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up.
 
     `resource`: what only nodes for interviews declare, and of which it takes 1. `dashboard`: the address of Ray's
-    dashboard, if people can reach it.
+    dashboard, if people can reach it. `spread`: over the nodes in turn, instead of filling one half before the next.
     """
     from actors.interview import InterviewActor
 
@@ -374,6 +376,8 @@ def start_interview_actor(
     }
     if resource:
         options["resources"] = {resource: 1}
+    if spread:
+        options["scheduling_strategy"] = "SPREAD"
     if avoid:
         options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoid))})"}
     return _remote_class(InterviewActor).options(**options).remote(name, hooks=hooks, dashboard=dashboard)

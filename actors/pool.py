@@ -25,6 +25,8 @@ REFILL_AFTER_SECONDS = 0.3
 SURPLUS_AFTER_SECONDS = 10.0
 """Actors that are too many for so long are ended, one a check."""
 PING_SECONDS = 2.0
+PINGS_A_CHECK = 50
+"""With more ready actors than that, a check pings some of them; one that is handed out dead is passed over anyway."""
 STUCK_SECONDS = 5.0
 """An actor that has been starting for longer has found no place; nobody is made to wait for it."""
 
@@ -41,7 +43,8 @@ Waiters = deque[asyncio.Future[Warm]]
 
 
 class WarmPool:
-    """Keeps `wanted` actors ready, and starts more while somebody waits; `at_once` start at a time.
+    """Keeps `wanted` actors ready, and starts more while somebody waits; as many at a time as `at_once`
+    says.
 
     `ahead` are wanted on top, for starts that are known to come. `reserve` are for the urgent; `room` says how many
     more could be started, given how many are starting; `usable` whether actors on a node may be used.
@@ -51,7 +54,7 @@ class WarmPool:
         self,
         start: Callable[[], tuple[str, Any]],
         wanted: int,
-        at_once: int,
+        at_once: Callable[[], int],
         *,
         reserve: int = 0,
         room: Callable[[int], int] = lambda starting: 1_000_000,
@@ -66,6 +69,7 @@ class WarmPool:
         self._room = room
         self._usable = usable
         self._ready: deque[Warm] = deque()
+        self._to_check: list[Warm] = []
         self._urgent: Waiters = deque()
         self._waiting: Waiters = deque()
         self._starting: dict[asyncio.Task[None], float] = {}
@@ -86,6 +90,11 @@ class WarmPool:
     def wanted(self) -> int:
         """Actors that should be ready, or are waited for."""
         return self._wanted + self.ahead + self.waiting
+
+    @property
+    def missing(self) -> int:
+        """Actors that are wanted and not ready."""
+        return self.wanted - len(self._ready)
 
     def by_node(self) -> Counter[str]:
         """The ready actors of each node."""
@@ -123,8 +132,8 @@ class WarmPool:
 
     def refill(self) -> None:
         """Start what is missing: as many at a time as may be while somebody waits or will soon, else one by one."""
-        missing = self.wanted - len(self._ready) - len(self._starting)
-        at_once = self._at_once if self.wanted > self._wanted else 1
+        missing = self.missing - len(self._starting)
+        at_once = self._at_once() if self.wanted > self._wanted else 1
         for _ in range(min(missing, at_once - len(self._starting), self._room(len(self._starting)))):
             task = asyncio.get_running_loop().create_task(self._start_one())
             self._starting[task] = asyncio.get_running_loop().time()
@@ -135,7 +144,10 @@ class WarmPool:
         that are too many."""
         self._serve()
         self._end_surplus()
-        await asyncio.gather(*map(self._check_one, list(self._ready)))
+        ready = {warm.name for warm in self._ready}
+        turn = [warm for warm in self._to_check if warm.name in ready] or list(self._ready)
+        self._to_check = turn[PINGS_A_CHECK:]
+        await asyncio.gather(*map(self._check_one, turn[:PINGS_A_CHECK]))
 
     def _is_full(self) -> bool:
         """Whether those who wait are more than the actors that are up, starting, or could be started."""

@@ -38,6 +38,9 @@ ROUND_SECONDS = 1.0
 GIVE_UP_SECONDS = 60.0
 RECOVER_AT_ONCE = 8
 RECOVER_EVERY_SECONDS = 10.0
+STARTS_PER_NODE = 4
+"""Actors that are started at a time on one node, if this one has so many cores: each takes one for a while."""
+MAX_STARTS = 100
 
 
 class Registry:
@@ -60,13 +63,14 @@ class Registry:
         self._emptying: set[str] = set()
         self._recovering: asyncio.Task[dict[str, str]] | None = None
         wanted = self._settings.warm_actors
+        self._starts_per_node = min(os.cpu_count() or 1, STARTS_PER_NODE)
         resource = self._settings.resource
         unit = Amount(self._settings.actor_cpus, self._actor_memory, 1.0 if resource else math.inf)
         self._capacity = Capacity(unit, resource)
         self._pool = WarmPool(
             self._start_actor,
             wanted,
-            max(1, min(os.cpu_count() or 1, 4)),
+            self._starts_at_once,
             reserve=(wanted + 2) // 4 if wanted > 1 else 0,
             room=self._capacity.room,
             usable=lambda node: node not in self._avoided,
@@ -322,7 +326,19 @@ class Registry:
             self._hooks,
             self._settings.resource,
             self._settings.ray_dashboard_url,
+            spread=self._spreads,
         )
+
+    @property
+    def _spreads(self) -> bool:
+        """Whether new actors go to all nodes alike: few interviews are lost with one then, and many start at a time.
+
+        Where idle nodes are to be emptied, a few are packed instead, so that some nodes become idle.
+        """
+        return self._settings.idle_node_seconds is None or self._pool.missing > self._starts_per_node
+
+    def _starts_at_once(self) -> int:
+        return min(self._starts_per_node * max(1, self._capacity.nodes if self._spreads else 1), MAX_STARTS)
 
     async def _opened(self) -> Store:
         if self._store is None:

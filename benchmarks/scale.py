@@ -1,7 +1,7 @@
 """What limits 1,000, 10,000 and 100,000 live interviews: a simulation from measured costs. Seconds; nothing is started.
 
     python benchmarks/scale.py
-    python benchmarks/scale.py --interviews 5000 --set starts_at_once=8 --set warm_ahead_s=600
+    python benchmarks/scale.py --interviews 5000 --set starts_per_node=8 --set warm_ahead_s=600
 
 UNITS has each figure and where it comes from; `--set` replaces one. Three parts:
 
@@ -50,7 +50,8 @@ UNITS: dict[str, Unit] = {
     # a start
     "start_cpu_s": Unit(0.8, "s until a new actor is up where cores are free", "0.25 to 0.8 s were measured"),
     "registry_start_ms": Unit(8, "ms of the Registry's time for a start", NODE),
-    "starts_at_once": Unit(4, "actors that are started at a time, in the whole cluster", "actors/registry.py"),
+    "starts_per_node": Unit(4, "actors that are started at a time on each node", "actors/registry.py"),
+    "starts_at_most": Unit(100, "actors that are started at a time, in the whole cluster", "actors/registry.py"),
     "warm_actors": Unit(8, "INTERVIEW_WARM_ACTORS", "deploy/cluster.env.example"),
     "warm_ahead_s": Unit(300, "INTERVIEW_WARM_AHEAD_SECONDS: when the pool begins to grow", "its default"),
     "start_wait_s": Unit(8, "INTERVIEW_START_WAIT_SECONDS", "its default"),
@@ -68,6 +69,7 @@ UNITS: dict[str, Unit] = {
     "gcs_actors": Unit(10_000, "actors that Ray's control plane is tried with", "Ray's own benchmarks: 10k+"),
     "ray_nodes": Unit(250, "nodes that Ray is tried with", "Ray's own benchmarks: 250+"),
     "registry_warm_ms_s": Unit(0.83, "ms of the Registry's time a second for each warm actor, which it pings", NODE),
+    "registry_pings_s": Unit(50, "warm actors that the Registry pings a second at most", "actors/pool.py"),
     "gcs_ms_s": Unit(0.2, "ms of Ray's control plane a second for each actor", NODE),
     "head_cores": Unit(2, "cores of the head", "ray_cluster.yaml"),
     "mongo_writes_s": Unit(5_000, "majority writes a second of one replica set", "assumed: measure yours"),
@@ -201,15 +203,20 @@ def nodes_for(interviews: int, m: Model) -> int:
 
 
 def start_seconds(m: Model, nodes: int) -> float:
-    """How long an actor takes to come up, while `starts_at_once` share the cores that are free for it."""
+    """How long an actor takes to come up, while those that are started with it share the cores that are free for it."""
     free = nodes * m.cores * (1 - m.busy_share)
-    return m.start_cpu_s * max(1.0, m.starts_at_once / free)
+    return m.start_cpu_s * max(1.0, starts_at_once(m, nodes) / free)
+
+
+def starts_at_once(m: Model, nodes: int) -> int:
+    """Actors that are started at a time; one node may be away."""
+    return int(min(m.starts_per_node * max(1, nodes - 1), m.starts_at_most))
 
 
 def nine_o_clock(interviews: int, m: Model, seed: int = 1) -> Waits:
     """How long each start takes that is asked for within `burst_s`, refusals and their repetition included."""
-    clock, chance = Clock(), random.Random(seed)
-    pool = Pool(clock, int(m.warm_actors), int(m.starts_at_once), start_seconds(m, nodes_for(interviews, m)))
+    clock, chance, nodes = Clock(), random.Random(seed), nodes_for(interviews, m)
+    pool = Pool(clock, int(m.warm_actors), starts_at_once(m, nodes), start_seconds(m, nodes))
     clock.at(0, lambda: pool.grow_to(interviews + int(m.warm_actors)) if m.warm_ahead_s else None)
     took: list[float] = []
     refused = gave_up = 0
@@ -243,7 +250,7 @@ def node_death(interviews: int, m: Model) -> Waits:
     nodes = nodes_for(interviews, m)
     lost = min(interviews, math.ceil(interviews / (nodes - 1)))
     clock = Clock()
-    pool = Pool(clock, int(m.warm_actors), int(m.starts_at_once), start_seconds(m, nodes))
+    pool = Pool(clock, int(m.warm_actors), starts_at_once(m, nodes), start_seconds(m, nodes))
     took: list[float] = []
     registry_free = m.detect_s
 
@@ -277,7 +284,8 @@ def loads(interviews: int, m: Model) -> list[Load]:
     nodes, fronts = nodes_for(interviews, m), front_ends_for(interviews, m)
     actors = interviews + m.warm_actors + nodes + 3
     split = "several clusters, each with a database of its own; a session needs only its own"
-    registry = warm_at_nine(interviews, m) * m.registry_warm_ms_s + interviews / m.burst_s * m.registry_start_ms
+    pinged = min(warm_at_nine(interviews, m), m.registry_pings_s)
+    registry = pinged * m.registry_warm_ms_s + interviews / m.burst_s * m.registry_start_ms
     ahead = "INTERVIEW_WARM_AHEAD_SECONDS so long that all are ready, or starts spread over time"
     writes = writes_per_second(interviews, m, nodes, fronts)
     return [
@@ -292,13 +300,15 @@ def loads(interviews: int, m: Model) -> list[Load]:
 
 def start_rate(interviews: int, m: Model) -> float:
     """Starts a second that the cluster can serve within the burst, with what was made ready before it."""
-    rate = m.starts_at_once / start_seconds(m, nodes_for(interviews, m))
+    nodes = nodes_for(interviews, m)
+    rate = starts_at_once(m, nodes) / start_seconds(m, nodes)
     return rate + (m.warm_actors + rate * m.warm_ahead_s) / m.burst_s
 
 
 def warm_at_nine(interviews: int, m: Model) -> float:
     """Actors that are ready then."""
-    rate = m.starts_at_once / start_seconds(m, nodes_for(interviews, m))
+    nodes = nodes_for(interviews, m)
+    rate = starts_at_once(m, nodes) / start_seconds(m, nodes)
     return min(interviews + m.warm_actors, m.warm_actors + rate * m.warm_ahead_s)
 
 

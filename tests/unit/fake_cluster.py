@@ -112,6 +112,7 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.node = ""
+        self.spread = False
         self.actor: Any = None
         self.doomed = False
         self.running = asyncio.Event()
@@ -292,8 +293,9 @@ class World:
     async def _names(self) -> list[str]:
         return ["Registry", *(p.name for p in self.processes if not p.dead)]
 
-    def _start(self, name: str, cpus: float, memory: int, avoid: Collection[str], *_: Any) -> Process:
+    def _start(self, name: str, cpus: float, memory: int, avoid: Collection[str], *_: Any, spread: bool) -> Process:
         process = Process(name)
+        process.spread = spread
         self.processes.append(process)
         self._spawn(self._boot(process, avoid))
         return process

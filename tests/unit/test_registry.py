@@ -1060,3 +1060,23 @@ def test_what_scaling_asks_of_ray_may_fail_and_holds_nothing_else_up(run: Run) -
         assert len([process for process in world.alive() if process is not live]) == 2, "the pool is full again"
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "more", "expected"),
+    [(20, {}, 6), (20, {"idle_node_seconds": 600.0}, 6), (2, {"idle_node_seconds": 600.0}, 2)],
+)
+def test_so_many_actors_start_at_a_time_on_each_node(
+    run: Run, monkeypatch: pytest.MonkeyPatch, waiting: int, more: dict[str, float], expected: int
+) -> None:
+    async def scenario(world: World) -> None:
+        began = len(world.processes)
+        states = [await new_session(world.store, f"s{number}", world.clock()) for number in range(waiting)]
+        starts = asyncio.gather(*(world.registry.activate(world.starts(state)) for state in states))
+        await asyncio.sleep(0.5)
+        assert len(world.processes) - began == expected
+        assert {process.spread for process in world.processes[began:]} == {expected == 6}
+        assert all(isinstance(placement, Placement) for placement in await starts)
+
+    monkeypatch.setattr("actors.registry.os.cpu_count", lambda: 2)
+    run(scenario, places=dict.fromkeys(("node-1", "node-2", "node-3"), 20), warm=0, start_wait_seconds=60.0, **more)

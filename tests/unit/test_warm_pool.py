@@ -77,7 +77,7 @@ async def order(*takes: Awaitable[Warm]) -> list[int]:
 
 def test_the_pool_fills_one_by_one_and_each_actor_is_taken_once(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=4, at_once=2)
+        pool = WarmPool(ray.start, wanted=4, at_once=lambda: 2)
         pool.refill()
         await asyncio.sleep(10)
         assert (pool.ready, pool.starting, ray.most_at_once) == (4, 0, 1)
@@ -93,7 +93,7 @@ def test_the_pool_fills_one_by_one_and_each_actor_is_taken_once(ray: Cluster) ->
 
 def test_who_waits_is_served_in_order_and_not_for_ever(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=0, at_once=1)
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1)
         takes = [asyncio.create_task(pool.take(2.5)) for _ in range(4)]
         done = await asyncio.gather(*takes, return_exceptions=True)
         assert [d.name for d in done if isinstance(d, Warm)] == ["actor-1", "actor-2"]
@@ -104,7 +104,7 @@ def test_who_waits_is_served_in_order_and_not_for_ever(ray: Cluster) -> None:
 
 def test_an_actor_that_comes_up_after_its_waiter_gave_up_is_kept(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=0, at_once=1)
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1)
         with pytest.raises(ClusterFull):
             await pool.take(0.5)
         await asyncio.sleep(2)
@@ -116,7 +116,7 @@ def test_an_actor_that_comes_up_after_its_waiter_gave_up_is_kept(ray: Cluster) -
 
 def test_an_actor_that_died_while_warm_is_thrown_away(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=2, at_once=2)
+        pool = WarmPool(ray.start, wanted=2, at_once=lambda: 2)
         pool.refill()
         await asyncio.sleep(5)
         ray.dead.add("actor-1")
@@ -131,7 +131,7 @@ def test_an_actor_that_died_while_warm_is_thrown_away(ray: Cluster) -> None:
 
 def test_an_actor_that_is_taken_while_it_is_checked_is_not_thrown_away(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=1, at_once=1)
+        pool = WarmPool(ray.start, wanted=1, at_once=lambda: 1)
         pool.refill()
         await asyncio.sleep(5)
         ray.dead.add("actor-1")
@@ -146,7 +146,7 @@ def test_an_actor_that_is_taken_while_it_is_checked_is_not_thrown_away(ray: Clus
 
 def test_actors_are_started_for_starts_to_come_and_ended_slowly_when_they_do_not_come(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=2, at_once=3)
+        pool = WarmPool(ray.start, wanted=2, at_once=lambda: 3)
         pool.refill()
         await asyncio.sleep(5)
         pool.ahead = 6
@@ -170,7 +170,7 @@ def test_actors_are_started_for_starts_to_come_and_ended_slowly_when_they_do_not
 def test_the_reserve_is_kept_for_the_urgent(ray: Cluster) -> None:
     async def scenario() -> None:
         ray.places = 3
-        pool = WarmPool(ray.start, wanted=3, at_once=1, reserve=1, room=ray.room)
+        pool = WarmPool(ray.start, wanted=3, at_once=lambda: 1, reserve=1, room=ray.room)
         pool.refill()
         await asyncio.sleep(5)
         assert [(await pool.take(1)).name for _ in range(2)] == ["actor-1", "actor-2"]
@@ -183,7 +183,7 @@ def test_the_reserve_is_kept_for_the_urgent(ray: Cluster) -> None:
 
 def test_the_urgent_are_served_first(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=0, at_once=1)
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1)
         served = await order(pool.take(60), pool.take(60), pool.take(60, urgent=True), pool.take(60, urgent=True))
         assert served == [2, 3, 0, 1]
 
@@ -192,7 +192,7 @@ def test_the_urgent_are_served_first(ray: Cluster) -> None:
 
 def test_who_waits_behind_the_reserve_is_served_when_more_is_up(ray: Cluster) -> None:
     async def scenario() -> None:
-        pool = WarmPool(ray.start, wanted=2, at_once=2, reserve=2)
+        pool = WarmPool(ray.start, wanted=2, at_once=lambda: 2, reserve=2)
         pool.refill()
         await asyncio.sleep(5)
         assert pool.ready == 2
@@ -209,7 +209,7 @@ def test_who_waits_behind_the_reserve_is_served_when_more_is_up(ray: Cluster) ->
 def test_without_room_a_start_is_refused_at_once(ray: Cluster) -> None:
     async def scenario() -> None:
         ray.places = 0
-        pool = WarmPool(ray.start, wanted=4, at_once=2, room=ray.room)
+        pool = WarmPool(ray.start, wanted=4, at_once=lambda: 2, room=ray.room)
         loop = asyncio.get_running_loop()
         began = loop.time()
         with pytest.raises(ClusterFull):
@@ -222,7 +222,7 @@ def test_without_room_a_start_is_refused_at_once(ray: Cluster) -> None:
 def test_the_one_waiter_too_many_is_refused_at_once_and_the_others_are_served(ray: Cluster) -> None:
     async def scenario() -> None:
         ray.places = 2
-        pool = WarmPool(ray.start, wanted=0, at_once=1, room=ray.room)
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1, room=ray.room)
         takes = [asyncio.create_task(pool.take(8)) for _ in range(3)]
         await asyncio.sleep(0.1)
         assert [task.done() for task in takes] == [False, False, True]
@@ -235,7 +235,7 @@ def test_the_one_waiter_too_many_is_refused_at_once_and_the_others_are_served(ra
 def test_the_urgent_count_against_the_room_of_starts(ray: Cluster) -> None:
     async def scenario() -> None:
         ray.places = 1
-        pool = WarmPool(ray.start, wanted=0, at_once=1, room=ray.room)
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1, room=ray.room)
         urgent = asyncio.create_task(pool.take(8, urgent=True))
         await asyncio.sleep(0.1)
         with pytest.raises(ClusterFull):
@@ -248,7 +248,7 @@ def test_the_urgent_count_against_the_room_of_starts(ray: Cluster) -> None:
 def test_the_urgent_wait_for_room_and_get_it_when_it_comes_back(ray: Cluster) -> None:
     async def scenario() -> None:
         ray.places = 0
-        pool = WarmPool(ray.start, wanted=2, at_once=2, room=ray.room)
+        pool = WarmPool(ray.start, wanted=2, at_once=lambda: 2, room=ray.room)
         urgent = asyncio.create_task(pool.take(60, urgent=True))
         for _ in range(10):
             pool.refill()
@@ -268,7 +268,7 @@ def test_the_urgent_wait_for_room_and_get_it_when_it_comes_back(ray: Cluster) ->
 def test_no_more_is_started_than_there_is_room_for(ray: Cluster) -> None:
     async def scenario() -> None:
         ray.places = 3
-        pool = WarmPool(ray.start, wanted=10, at_once=4, room=ray.room)
+        pool = WarmPool(ray.start, wanted=10, at_once=lambda: 4, room=ray.room)
         for _ in range(10):
             pool.refill()
             await asyncio.sleep(1)
@@ -284,7 +284,7 @@ def test_actors_on_a_node_that_is_not_to_be_used_are_thrown_away(ray: Cluster) -
     async def scenario() -> None:
         unusable: set[str] = set()
         ray.nodes = {"actor-2": "node-2"}
-        pool = WarmPool(ray.start, wanted=2, at_once=2, usable=lambda node: node not in unusable)
+        pool = WarmPool(ray.start, wanted=2, at_once=lambda: 2, usable=lambda node: node not in unusable)
         pool.refill()
         await asyncio.sleep(5)
         assert pool.ready == 2
@@ -300,7 +300,7 @@ def test_actors_on_a_node_that_is_not_to_be_used_are_thrown_away(ray: Cluster) -
 def test_an_actor_on_a_node_that_is_not_to_be_used_is_not_given_away(ray: Cluster) -> None:
     async def scenario() -> None:
         unusable: set[str] = set()
-        pool = WarmPool(ray.start, wanted=0, at_once=1, usable=lambda node: node not in unusable)
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1, usable=lambda node: node not in unusable)
         pool.add(Warm("actor-a", "actor-a", "node-2"))
         pool.add(Warm("actor-b", "actor-b", "node-1"))
         unusable.add("node-2")
@@ -366,5 +366,23 @@ def test_looks_at_the_same_time_do_not_make_room(monkeypatch: pytest.MonkeyPatch
         for _ in range(2):
             capacity.note_start()
         assert capacity.room(0) == 0
+
+    run(scenario)
+
+
+def test_of_many_ready_actors_some_are_pinged_at_a_time_and_all_in_turn(ray: Cluster) -> None:
+    async def scenario() -> None:
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1)
+        for number in range(120):
+            pool.add(Warm(f"a{number}", f"a{number}", "node-1"))
+        ray.dead = {"a0", "a60", "a119"}
+        counts = []
+        for _ in range(3):
+            await pool.check()
+            counts.append(pool.ready)
+        assert counts == [119, 118, 117]
+        ray.dead = {"a1"}
+        await pool.check()
+        assert pool.ready == 116, "and then the first again"
 
     run(scenario)
