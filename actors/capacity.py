@@ -20,17 +20,14 @@ class Capacity:
         self.rooms: Rooms = {}
         """As Ray last said."""
         self._resource = resource
-        self.nodes = 0
-        """That had room then."""
-        self._free = 0
+        self._free: list[int] = []
         self._starts: list[float] = []
 
     async def look(self, avoid: Collection[str]) -> None:
         """Ask Ray what is free on each node, except those to avoid."""
         asked_at = asyncio.get_running_loop().time()
         self.rooms = await cluster.rooms(self._resource)
-        places = [room.free.places(self.unit) for node, room in self.rooms.items() if node not in avoid]
-        self.nodes, self._free = sum(place > 0 for place in places), sum(places)
+        self._free = [room.free.places(self.unit) for node, room in self.rooms.items() if node not in avoid]
         self._starts = [at for at in self._starts if at >= asked_at - LAG_SECONDS]
 
     def note_start(self) -> None:
@@ -40,4 +37,8 @@ class Capacity:
     def room(self, starting: int) -> int:
         """Actors that could be started besides those that are starting. Rather too few than too many: an actor
         that finds no place would keep somebody waiting for it."""
-        return max(0, self._free - max(starting, len(self._starts)))
+        return max(0, sum(self._free) - max(starting, len(self._starts)))
+
+    def room_for(self, per_node: int) -> int:
+        """How many fit if no node takes more than so many."""
+        return sum(min(places, per_node) for places in self._free)

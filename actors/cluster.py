@@ -361,7 +361,7 @@ def start_interview_actor(
     """Start one actor for one interview, anywhere but on the nodes to avoid. Returns before it is up.
 
     `resource`: what only nodes for interviews declare, and of which it takes 1. `dashboard`: the address of Ray's
-    dashboard, if people can reach it. `spread`: over the nodes in turn, instead of filling one half before the next.
+    dashboard, if people can reach it. `spread`: over the nodes in turn, instead of filling one to half before the next.
     """
     from actors.interview import InterviewActor
 

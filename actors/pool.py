@@ -26,7 +26,7 @@ SURPLUS_AFTER_SECONDS = 10.0
 """Actors that are too many for so long are ended, one a check."""
 PING_SECONDS = 2.0
 PINGS_A_CHECK = 50
-"""With more ready actors than that, a check pings some of them; one that is handed out dead is passed over anyway."""
+"""With more ready actors than that, a check pings some of them; one that is dead when it is taken is passed over."""
 STUCK_SECONDS = 5.0
 """An actor that has been starting for longer has found no place; nobody is made to wait for it."""
 
@@ -43,8 +43,7 @@ Waiters = deque[asyncio.Future[Warm]]
 
 
 class WarmPool:
-    """Keeps `wanted` actors ready, and starts more while somebody waits; as many at a time as `at_once`
-    says.
+    """Keeps `wanted` actors ready, and starts more while somebody waits, as many at a time as `at_once` says.
 
     `ahead` are wanted on top, for starts that are known to come. `reserve` are for the urgent; `room` says how many
     more could be started, given how many are starting; `usable` whether actors on a node may be used.
@@ -70,6 +69,7 @@ class WarmPool:
         self._usable = usable
         self._ready: deque[Warm] = deque()
         self._to_check: list[Warm] = []
+        self._doubted: set[str] = set()
         self._urgent: Waiters = deque()
         self._waiting: Waiters = deque()
         self._starting: dict[asyncio.Task[None], float] = {}
@@ -132,9 +132,9 @@ class WarmPool:
 
     def refill(self) -> None:
         """Start what is missing: as many at a time as may be while somebody waits or will soon, else one by one."""
-        missing = self.missing - len(self._starting)
+        to_start = self.missing - len(self._starting)
         at_once = self._at_once() if self.wanted > self._wanted else 1
-        for _ in range(min(missing, at_once - len(self._starting), self._room(len(self._starting)))):
+        for _ in range(min(to_start, at_once - len(self._starting), self._room(len(self._starting)))):
             task = asyncio.get_running_loop().create_task(self._start_one())
             self._starting[task] = asyncio.get_running_loop().time()
             task.add_done_callback(self._started)
@@ -146,6 +146,9 @@ class WarmPool:
         self._end_surplus()
         ready = {warm.name for warm in self._ready}
         turn = [warm for warm in self._to_check if warm.name in ready] or list(self._ready)
+        if self._doubted:  # what was wrong with one actor may be wrong with its node
+            turn = sorted(self._ready, key=lambda warm: warm.node not in self._doubted)
+            self._doubted = set()
         self._to_check = turn[PINGS_A_CHECK:]
         await asyncio.gather(*map(self._check_one, turn[:PINGS_A_CHECK]))
 
@@ -180,6 +183,7 @@ class WarmPool:
         except Retryable as error:
             log.warning("a warm actor is thrown away", extra={"actor": warm.name, "reason": error.code})
             self._throw_away(warm)
+            self._doubted.add(warm.node)
             return
         if holding.session_id is not None and warm in self._ready:
             self._ready.remove(warm)  # an earlier Registry has given it a session; it is found as that one's owner

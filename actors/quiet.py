@@ -7,11 +7,13 @@ virtual machine, so this timer is two thirds of what an idle interview costs: 20
 The loop waits in an epoll set for a timerfd. Here that timerfd is watched for one wake at a time (EPOLLONESHOT), and
 again after SIGNALS_SECONDS. Calls do not come by it; they wake the loop at once. Where the main thread does not wait
 for a timerfd in an epoll set (another system, a newer Asio), nothing is changed, and an interview costs what it did.
+While the process's asyncio loop hangs, signals that Python handles are not noticed; Ray ends such a process by force.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -67,8 +69,11 @@ async def sleep_well() -> None:
         while True:
             timer.wake_once()
             await asyncio.sleep(SIGNALS_SECONDS)
+    except OSError:
+        log.exception("the timer cannot be told when to wake")
     finally:
-        timer.wake_always()
+        with contextlib.suppress(OSError):
+            timer.wake_always()
 
 
 async def _found() -> Timer | None:

@@ -39,8 +39,9 @@ GIVE_UP_SECONDS = 60.0
 RECOVER_AT_ONCE = 8
 RECOVER_EVERY_SECONDS = 10.0
 STARTS_PER_NODE = 4
-"""Actors that are started at a time on one node, if this one has so many cores: each takes one for a while."""
-MAX_STARTS = 100
+"""Actors that are started at a time for each node, if the Registry's has so many cores: a start takes one a while."""
+MAX_STARTS = 32
+"""In the whole cluster: creating one holds the Registry up for some milliseconds."""
 
 
 class Registry:
@@ -333,12 +334,15 @@ class Registry:
     def _spreads(self) -> bool:
         """Whether new actors go to all nodes alike: few interviews are lost with one then, and many start at a time.
 
-        Where idle nodes are to be emptied, a few are packed instead, so that some nodes become idle.
+        Where idle nodes are to be emptied, they are packed instead, so that some become idle, unless many are wanted.
         """
-        return self._settings.idle_node_seconds is None or self._pool.missing > self._starts_per_node
+        pool = self._pool
+        many = pool.wanted > self._settings.warm_actors and pool.missing > self._starts_per_node
+        return many or self._settings.idle_node_seconds is None
 
     def _starts_at_once(self) -> int:
-        return min(self._starts_per_node * max(1, self._capacity.nodes if self._spreads else 1), MAX_STARTS)
+        one = self._starts_per_node
+        return min(max(one, self._capacity.room_for(one)), MAX_STARTS) if self._spreads else one
 
     async def _opened(self) -> Store:
         if self._store is None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from actors.clock import wall_ms
 from orchestrator.errors import InvalidInput, NotAnImage, NotFound, OrchestratorError, Retryable, UnusableTemplate
 from orchestrator.interview.commands import SYSTEM, Caller, Command, NoteFrames, NoteSightings
-from orchestrator.interview.evidence import BEFORE, UNREADABLE, reason_to_keep, thinned
+from orchestrator.interview.evidence import BEFORE, UNREADABLE, noted_as_kept, reason_to_keep, thinned
 from orchestrator.interview.flags import Change, Flagger, Verdict, silence_ms
 from orchestrator.interview.sightings import Sighting
 from orchestrator.interview.state import State
@@ -96,7 +96,7 @@ class Batch:
             self.late,
             self.dropped,
             self.unreadable,
-            tuple(self.kept),
+            tuple(sorted(self.kept, key=lambda kept: kept["at"])),
             tuple(self.thinned),
         )
 
@@ -269,10 +269,11 @@ class StillChecker:
             already = [Verdict(o.kind) for o in (*p.open, *p.open_at_end) if o.source == "frames"]
             kept = await self._store.kept_of(session_id)
             flagger = Flagger(silence_ms=silence_ms(p.frame_seconds), already=already, last_ms=p.last_still_at or None)
-            noted = [still for still in kept if still.at <= p.last_still_at]
-            watch = self._watches[session_id] = Watch(flagger, [still.id for still in noted])
-            for still in kept[len(noted) :]:
-                self._enter_again(watch, still)
+            noted = noted_as_kept(await self._store.entries(session_id, 0, 0)) if kept else set()
+            watch = self._watches[session_id] = Watch(flagger, [still.id for still in kept])
+            for still in kept:
+                if still.id not in noted:
+                    self._enter_again(watch, still, timed=still.at <= p.last_still_at)
             if len(self._watches) > MAX_WATCHES:
                 await self._forget_oldest()
         if watch.reference_at is None or now - watch.reference_at > REFERENCE_MS:
@@ -309,7 +310,7 @@ class StillChecker:
         if watch.entered != still.id:
             watch.entered = still.id
             self._enter(watch, still, result)
-        found = await self._store.finish_still(still.id, verdict, because)
+        found = await self._store.finish_still(still.id, verdict, because, self._clock() + self._keep_ms)
         if result is None:
             await self._store.drop_stills([still.id])
             return Glance(verdict, None, watch.flagger.dense, error)
@@ -329,11 +330,15 @@ class StillChecker:
         detail = _detail(still, result)
         batch.sightings += [_sighting(change, detail) for change in watch.flagger.add(still.at, result.verdict)]
 
-    def _enter_again(self, watch: Watch, still: Kept) -> None:
-        """Enter a still that another process has kept, and died before the journal had it."""
+    def _enter_again(self, watch: Watch, still: Kept, *, timed: bool) -> None:
+        """Enter a still that another process has kept, and died before the journal had it; `timed`: its time is there.
+
+        If that process's last command is still on its way, the journal has it twice.
+        """
         verdict = Verdict(still.verdict or Verdict.OK)
         self._note_kept(watch, still.id, still.at, still.sha256, verdict, still.because)
-        watch.batch.times.append(still.at)
+        if not timed:
+            watch.batch.times.append(still.at)
         detail = {"still": still.id, "sha256": still.sha256}
         watch.batch.sightings += [_sighting(change, detail) for change in watch.flagger.add(still.at, verdict)]
         watch.trouble = verdict is not Verdict.OK
@@ -347,25 +352,24 @@ class StillChecker:
             return await asyncio.to_thread(self._check, still.image, None)
 
     async def _keep(self, watch: Watch, still: Still, verdict: str, because: str | None) -> None:
-        """Keep this one if there is a reason, with the one before if something is seen now; else let that one go."""
-        before, trouble = watch.before, verdict != Verdict.OK
+        """Note this one if it is kept. The one before is kept too if something is seen now, else it goes."""
+        before = watch.before
         watch.before = None if because is not None else (still.id, still.at, still.sha256, verdict)
-        if before is not None:
-            if trouble and await self._store.keep_still(before[0], BEFORE, self._clock() + self._keep_ms):
-                self._note_kept(watch, *before, BEFORE)
-            elif not trouble:
-                await self._store.drop_stills([before[0]])
-        watch.trouble = trouble
+        watch.trouble = verdict != Verdict.OK
         if because is not None:
+            watch.kept.append(still.id)
             self._note_kept(watch, still.id, still.at, still.sha256, verdict, because)
-            await self._store.keep_still(still.id, because, self._clock() + self._keep_ms)
+        if before is not None and not watch.trouble:
+            await self._store.drop_stills([before[0]])
+        elif before is not None and await self._store.keep_still(before[0], BEFORE, self._clock() + self._keep_ms):
+            watch.kept.insert(-1, before[0])
+            self._note_kept(watch, *before, BEFORE)
         if going := thinned(watch.kept):
             await self._store.drop_stills(going)
             watch.kept = [kept for kept in watch.kept if kept not in set(going)]
             watch.batch.thinned += going
 
     def _note_kept(self, watch: Watch, still_id: str, at: int, sha256: str, verdict: str, because: str) -> None:
-        watch.kept.append(still_id)
         if watch.batch.since is None:  # the one that it came with was noted meanwhile
             watch.batch.since = self._clock()
         kept = {"id": still_id, "at": at, "sha256": sha256, "because": because, "verdict": verdict}

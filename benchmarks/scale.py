@@ -51,7 +51,7 @@ UNITS: dict[str, Unit] = {
     "start_cpu_s": Unit(0.8, "s until a new actor is up where cores are free", "0.25 to 0.8 s were measured"),
     "registry_start_ms": Unit(8, "ms of the Registry's time for a start", NODE),
     "starts_per_node": Unit(4, "actors that are started at a time on each node", "actors/registry.py"),
-    "starts_at_most": Unit(100, "actors that are started at a time, in the whole cluster", "actors/registry.py"),
+    "starts_at_most": Unit(32, "actors that are started at a time, in the whole cluster", "actors/registry.py"),
     "warm_actors": Unit(8, "INTERVIEW_WARM_ACTORS", "deploy/cluster.env.example"),
     "warm_ahead_s": Unit(300, "INTERVIEW_WARM_AHEAD_SECONDS: when the pool begins to grow", "its default"),
     "start_wait_s": Unit(8, "INTERVIEW_START_WAIT_SECONDS", "its default"),
@@ -300,16 +300,19 @@ def loads(interviews: int, m: Model) -> list[Load]:
 
 def start_rate(interviews: int, m: Model) -> float:
     """Starts a second that the cluster can serve within the burst, with what was made ready before it."""
-    nodes = nodes_for(interviews, m)
-    rate = starts_at_once(m, nodes) / start_seconds(m, nodes)
+    rate = lasting_rate(interviews, m)
     return rate + (m.warm_actors + rate * m.warm_ahead_s) / m.burst_s
+
+
+def lasting_rate(interviews: int, m: Model) -> float:
+    """Actors a second that can be started for long: by the nodes, and by the Registry, which creates each of them."""
+    nodes = nodes_for(interviews, m)
+    return min(starts_at_once(m, nodes) / start_seconds(m, nodes), 1000 / m.registry_start_ms)
 
 
 def warm_at_nine(interviews: int, m: Model) -> float:
     """Actors that are ready then."""
-    nodes = nodes_for(interviews, m)
-    rate = starts_at_once(m, nodes) / start_seconds(m, nodes)
-    return min(interviews + m.warm_actors, m.warm_actors + rate * m.warm_ahead_s)
+    return min(interviews + m.warm_actors, m.warm_actors + lasting_rate(interviews, m) * m.warm_ahead_s)
 
 
 def writes_per_hour(m: Model) -> float:

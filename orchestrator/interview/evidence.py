@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from orchestrator.interview.entry import Entry
 from orchestrator.interview.flags import Verdict
 
 T = TypeVar("T")
@@ -32,6 +33,12 @@ def reason_to_keep(verdict: str, *, first: bool, after_trouble: bool) -> str | N
     if after_trouble:
         return "the next one after something was seen"
     return "the first one" if first else None
+
+
+def noted_as_kept(entries: Iterable[Entry]) -> set[str]:
+    """The ids of the stills of which a journal says that they are kept, or were."""
+    events = (event for entry in entries if not entry.erased for event in entry.content()["events"])
+    return {still["id"] for event in events if event["type"] == "evidence_kept" for still in event["stills"]}
 
 
 def thinned(kept: Sequence[str]) -> list[str]:

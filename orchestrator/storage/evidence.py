@@ -155,12 +155,14 @@ class EvidenceStore:
 
     # Checked stills
 
-    async def finish_still(self, still_id: str, verdict: str, because: str | None) -> bool:
+    async def finish_still(self, still_id: str, verdict: str, because: str | None, until: int | None = None) -> bool:
         """A still's check is done; it is kept for this reason, or not. False if the still is gone.
 
-        The first to finish a still decides; a repeat is a success that changes nothing.
+        `until`: the time (ms) at which one that is kept expires, if not when it would have. The first to finish a
+        still decides; a repeat is a success that changes nothing.
         """
-        change: dict[str, Any] = {"$set": {"verdict": verdict, "kept": because}, "$unset": {"pending": ""}}
+        kept = {"kept": because} if until is None else {"kept": because, "expires_at": until}
+        change: dict[str, Any] = {"$set": {"verdict": verdict, **kept}, "$unset": {"pending": ""}}
         if because is None:
             change = {"$set": {"verdict": verdict, "leftover": 1}, "$unset": {"pending": "", "expires_at": ""}}
         async with guarded(self._timeout, writing=True):

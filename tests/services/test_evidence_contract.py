@@ -154,6 +154,14 @@ async def test_who_finishes_a_still_first_decides(store: Store) -> None:
     assert await store.drop_leftovers(FOREVER) == 0
 
 
+async def test_a_still_that_is_kept_expires_when_it_is_told(store: Store) -> None:
+    for id, because in (("kept", "faces"), ("plain", None)):
+        await store.add_still(a_still(id))
+        assert await store.finish_still(id, "seen", because, T0 + 99)
+    assert [(k.id, k.expires_at) for k in await store.kept_of("s1")] == [("kept", T0 + 99)]
+    assert await store.expired_stills(T0 + 100, 10) == [("s1", "kept")]
+
+
 async def test_a_checked_still_can_be_kept_later(store: Store) -> None:
     await store.add_still(a_still("pending"))
     await finished(store, a_still("plain", at=T0 + 1), None)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator.interview.entry import Entry
 from orchestrator.interview.flags import Verdict
 from orchestrator.storage.evidence import Kept, Reference, Still
 from orchestrator.vision import Face, FrameResult
@@ -36,6 +37,7 @@ class MemoryEvidence:
     deleted: set[str] = field(default_factory=set)
     failing: dict[str, list[Exception]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    journals: dict[str, list[Entry]] = field(default_factory=dict)
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
@@ -82,14 +84,19 @@ class MemoryEvidence:
         self._called("drop_stills")
         return sum(self.rows.pop(still_id, None) is not None for still_id in ids)
 
+    async def entries(self, session_id: str, after: int = 0, limit: int = 500) -> list[Entry]:
+        """Of the session's journal."""
+        self._called("entries")
+        return self.journals.get(session_id, [])
+
     # Checked stills
 
-    async def finish_still(self, still_id: str, verdict: str, because: str | None) -> bool:
+    async def finish_still(self, still_id: str, verdict: str, because: str | None, until: int | None = None) -> bool:
         self._called("finish_still")
         row = self.rows.get(still_id)
         if row is not None and row.pending:
             row.pending, row.verdict, row.kept, row.leftover = False, verdict, because, because is None
-            row.expires_at = None if because is None else row.expires_at
+            row.expires_at = None if because is None else until or row.expires_at
         return row is not None
 
     async def keep_still(self, still_id: str, because: str, expires_at: int) -> bool:

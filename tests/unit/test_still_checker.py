@@ -103,6 +103,7 @@ class World:
         self.clock = clock
         self.store = MemoryEvidence()
         self.sessions = Sessions(clock)
+        self.store.journals = self.sessions.entries
         self.checked: list[tuple[bytes, bytes | None]] = []
         self.seconds = 0.0
         self.unusable = b""
@@ -750,7 +751,9 @@ def test_a_checker_that_starts_anew_does_not_begin_what_goes_on() -> None:
 
 def test_what_was_kept_is_noted_although_its_checker_died_before_it_could() -> None:
     async def scenario(world: World) -> None:
-        await world.series(OK)
+        await world.series(OK, OK)
+        await asyncio.sleep(31)
+        await world.sweep()  # p1 is no evidence yet, and its time is noted
         world.sessions.failing = [Unavailable("away") for _ in range(20)]
         await world.series(ABSENT, ABSENT, OK, prefix="q")
         world.start()
@@ -758,10 +761,25 @@ def test_what_was_kept_is_noted_although_its_checker_died_before_it_could() -> N
         await world.series(OK, OK, prefix="r")
         await asyncio.sleep(31)
         await world.sweep()
-        assert world.seen() == [(ABSENT, 15_000, 45_000)]
+        assert [(kind, round(at, -2), round(until or 0, -2)) for kind, at, until in world.seen()] == [
+            (ABSENT, 61_000, 91_000)
+        ]
         evidence = [one["id"] for one in timeline(world.sessions.entries["s1"], world.clock()).evidence]
-        assert evidence == list(world.kept()) == ["p0", "q0", "q1", "q2"]
-        assert world.state().proctoring.stills_checked == 6
+        assert evidence == list(world.kept()) == ["p0", "p1", "q0", "q1", "q2"]
+        assert world.state().proctoring.stills_checked == 7
+
+    run(scenario)
+
+
+def test_a_still_is_noted_as_kept_although_the_one_before_could_not_be() -> None:
+    async def scenario(world: World) -> None:
+        await world.series(OK, OK)
+        world.store.failing["keep_still"] = [Unavailable("away")]
+        await world.store_only("q0", ABSENT)
+        for _ in range(9):
+            await asyncio.sleep(5)
+            await world.sweep()
+        assert world.noted_as_kept() == world.kept() == {"p0": "the first one", "q0": "it shows face_absent"}
 
     run(scenario)
 

@@ -386,3 +386,18 @@ def test_of_many_ready_actors_some_are_pinged_at_a_time_and_all_in_turn(ray: Clu
         assert pool.ready == 116, "and then the first again"
 
     run(scenario)
+
+
+def test_where_one_ready_actor_is_dead_the_others_of_its_node_are_pinged_next(ray: Cluster) -> None:
+    async def scenario() -> None:
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1)
+        for number in range(200):
+            node = "node-1" if number % 5 else "node-2"
+            ray.nodes[f"a{number}"] = node
+            pool.add(Warm(f"a{number}", f"a{number}", node))
+        ray.dead = {f"a{number}" for number in range(0, 200, 5)}
+        await pool.check()
+        await pool.check()
+        assert pool.ready == 160, "all 40 of that node are gone"
+
+    run(scenario)
