@@ -147,7 +147,8 @@ class WarmPool:
         ready = {warm.name for warm in self._ready}
         turn = [warm for warm in self._to_check if warm.name in ready] or list(self._ready)
         if self._doubted:  # what was wrong with one actor may be wrong with its node
-            turn = sorted(self._ready, key=lambda warm: warm.node not in self._doubted)
+            near = [warm for warm in self._ready if warm.node in self._doubted]
+            turn = near + [warm for warm in turn if warm.node not in self._doubted]
             self._doubted = set()
         self._to_check = turn[PINGS_A_CHECK:]
         await asyncio.gather(*map(self._check_one, turn[:PINGS_A_CHECK]))

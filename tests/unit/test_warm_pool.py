@@ -374,7 +374,7 @@ def test_of_many_ready_actors_some_are_pinged_at_a_time_and_all_in_turn(ray: Clu
     async def scenario() -> None:
         pool = WarmPool(ray.start, wanted=0, at_once=lambda: 1)
         for number in range(120):
-            pool.add(Warm(f"a{number}", f"a{number}", "node-1"))
+            pool.add(Warm(f"a{number}", f"a{number}", f"node-{number}"))
         ray.dead = {"a0", "a60", "a119"}
         counts = []
         for _ in range(3):
