@@ -24,6 +24,7 @@ from actors import cluster, metrics
 from actors.buckets import Buckets
 from actors.clock import wall_ms
 from actors.figures import Figures
+from actors.holders import Holder, Holders, Placements
 from actors.interview import Activation
 from actors.rooms import SessionRooms
 from actors.stills import SessionPictures
@@ -79,7 +80,6 @@ UNHURRIED = frozenset({"note"})
 """Calls that an actor may take its time with."""
 START_CALL_SECONDS = 15.0
 RECOVER_SECONDS = 60.0
-MAX_HOLDERS = 10_000
 NOTES_AT_ONCE, NOTES_A_SECOND = 20.0, 1.0
 """Calls with what was seen that are taken of a session without an actor."""
 MAX_RECENT = 1_000
@@ -100,10 +100,11 @@ class InterviewClient:
         self._buckets = Buckets(NOTES_AT_ONCE, NOTES_A_SECOND)
         self.pictures = SessionPictures(settings, self, store.secret)
         self._proctoring = {"policy": settings.proctoring_policy, "frame_seconds": settings.frame_seconds}
-        self._holders: dict[str, tuple[str, Any]] = {}
+        self._holders = Holders()
         self._registry: Any = None
         self._asked: asyncio.Task[dict[str, bool]] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._learning: asyncio.Task[None] | None = None
         self._recent: dict[str, tuple[int, float]] = {}
 
     @classmethod
@@ -117,9 +118,12 @@ class InterviewClient:
         await client._ensure_registry()
         await cluster.ensure_housekeeper()
         client.livekit.start()
+        client._learning = client._spawn(client._holders.learn_for_ever(client._held))
         return client
 
     async def close(self) -> None:
+        if self._learning is not None:
+            self._learning.cancel()
         await self.livekit.close()
         await self.store.close()
         await asyncio.to_thread(cluster.disconnect)
@@ -230,7 +234,7 @@ class InterviewClient:
         """Put the tombstone, end the actor, remove the rest. What a crash leaves, the Housekeeper finishes."""
         session = await Session.load(self.store, session_id)
         await session.execute(delete_request(caller, wall_ms(), if_match), wall_ms())
-        self._holders.pop(session_id, None)
+        self._holders.forget(session_id)
         self.tail.nudge(session_id)
         await self.store.erase(session_id)
         self._spawn(self._end_actor(session_id))
@@ -348,7 +352,7 @@ class InterviewClient:
                 lost = name or lost
                 pause = await self._before_resend(session_id, error, give_up, pause)
 
-    async def _holder(self, session_id: str, lost: str | None, give_up: float) -> Session | tuple[str, Any]:
+    async def _holder(self, session_id: str, lost: str | None, give_up: float) -> Session | Holder:
         """The actor that holds a session, or the session itself if it needs none. `lost` is one that did not."""
         known = self._holders.get(session_id)
         if known is not None:
@@ -370,8 +374,9 @@ class InterviewClient:
             handle = await _within(max(0.1, give_up - _loop_time()), cluster.find(name))
             if handle is None:
                 raise Moved("The session is moving to another actor.", retry_after=1)
-        self._keep_holder(session_id, name, handle)
-        return name, handle
+        holder = Holder(name, handle)
+        self._holders.keep(session_id, holder)
+        return holder
 
     async def _execute_here(self, session: Session, request: Request) -> Reply:
         state = session.state
@@ -399,7 +404,7 @@ class InterviewClient:
         wait = self.settings.start_wait_seconds + START_CALL_SECONDS
         placement: Placement = await self._registry_call("activate", activation, timeout=wait)
         if placement.reply is None:
-            self._holders.pop(state.session_id, None)
+            self._holders.forget(state.session_id)
             raise Moved("The session was taken by another call.", retry_after=1)
         self._spawn(self._remember(state.session_id, placement.actor))
         self._spawn(self._show_as_started(state.session_id))
@@ -413,13 +418,10 @@ class InterviewClient:
     async def _remember(self, session_id: str, actor: str) -> None:
         handle = await cluster.find(actor)
         if handle is not None:
-            self._keep_holder(session_id, actor, handle)
+            self._holders.keep(session_id, Holder(actor, handle))
 
-    def _keep_holder(self, session_id: str, name: str, handle: Any) -> None:
-        self._holders.pop(session_id, None)
-        self._holders[session_id] = (name, handle)
-        if len(self._holders) > MAX_HOLDERS:
-            del self._holders[next(iter(self._holders))]
+    async def _held(self) -> Placements:
+        return await self._registry_call("held", timeout=5.0)
 
     async def _call(
         self, session_id: str, name: str, handle: Any, method: str, args: tuple[Any, ...], give_up: float
@@ -440,7 +442,7 @@ class InterviewClient:
 
     async def _before_resend(self, session_id: str, error: Retryable, give_up: float, pause: float) -> float:
         """Forget who held the session, and wait a little. The next pause; raises OutcomeUnknown if time is over."""
-        self._holders.pop(session_id, None)
+        self._holders.forget(session_id)
         if _loop_time() + pause >= give_up:
             raise OutcomeUnknown(
                 "The session is being moved to another machine; repeat the request with the same key.",

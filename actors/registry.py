@@ -139,6 +139,11 @@ class Registry:
             "warm_by_node": self._pool.by_node(),
         }
 
+    async def held(self) -> dict[str, str]:
+        """The actors that hold sessions, by the sessions' ids."""
+        await self._ready.wait()
+        return {live.session_id: live.actor for live in self._supervisor.live.values()}
+
     async def end(self, session_id: str) -> None:
         """End the actor of a session that was deleted or completed by somebody else."""
         live = self._supervisor.live.get(session_id)

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.holders import LEARN_SECONDS
 from tests.chaos.conftest import say, until
 from tests.chaos.front_end import front_end_at
 from tests.chaos.nodes import Node, RayCluster
@@ -27,12 +28,13 @@ START_ANSWERS_WITHIN = 6.0
 
 
 class Machines:
-    """A head, a worker that holds the interviews, and a front end that belongs to the worker."""
+    """A head, a worker that holds the interviews, and two front ends that belong to the worker."""
 
-    def __init__(self, ray: RayCluster, worker: Node, url: str) -> None:
+    def __init__(self, ray: RayCluster, worker: Node, url: str, other_url: str) -> None:
         self.ray = ray
         self.worker = worker
         self.url = url
+        self.other_url = other_url
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +58,11 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     )
     try:
         worker = ray.add_node(cpus=2, memory=(256 + 64 * 12 + 32) * 2**20)
-        with front_end_at(worker, folder / "front_end", **settings) as url:
-            yield Machines(ray, worker, url)
+        with (
+            front_end_at(worker, folder / "front_end", **settings) as url,
+            front_end_at(worker, folder / "other_front_end", **settings) as other_url,
+        ):
+            yield Machines(ray, worker, url, other_url)
     finally:
         ray.stop()
         database.stop()
@@ -67,6 +72,12 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 @pytest.fixture
 async def http(machines: Machines) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=machines.url, timeout=30) as http:
+        yield http
+
+
+@pytest.fixture
+async def other(machines: Machines) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=machines.other_url, timeout=30) as http:
         yield http
 
 
@@ -84,17 +95,24 @@ def kill_the_head(head: Node) -> None:
 
 @pytest.mark.parametrize("kill", [kill_the_control_plane, kill_the_head])
 async def test_interviews_go_on_without_the_head(
-    machines: Machines, http: httpx.AsyncClient, capsys: pytest.CaptureFixture[str], kill: Callable[[Node], None]
+    machines: Machines,
+    http: httpx.AsyncClient,
+    other: httpx.AsyncClient,
+    capsys: pytest.CaptureFixture[str],
+    kill: Callable[[Node], None],
 ) -> None:
+    """Half of the candidates had their front end on the head's machine; they go on at one that has never had them."""
     candidates = await live_on(http, machines.worker, LIVE)
     late = Answering(http)
     await late.create()
     stop = asyncio.Event()
     answering = [asyncio.create_task(c.answer_until(stop, 0.5)) for c in candidates]
-    await asyncio.sleep(2)
+    await asyncio.sleep(LEARN_SECONDS + 2)
     before = [len(c.acknowledged) for c in candidates]
     began = time.monotonic()
     await asyncio.to_thread(kill, machines.ray.head)
+    for candidate in candidates[: LIVE // 2]:
+        candidate.http = other
     killed = time.monotonic()
     refused: list[float] = []
     while time.monotonic() < killed + AWAY_SECONDS:

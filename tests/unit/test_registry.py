@@ -48,6 +48,7 @@ def test_a_start_is_placed_on_a_warm_actor_and_another_is_started(run: Run) -> N
         process = await world.start()
         status = await world.registry.status()
         assert status["placements"] == {process.name: "s1"}
+        assert await world.registry.held() == {"s1": process.name}
         await asyncio.sleep(5)
         assert (await world.registry.status())["warm_actors"] == 2
 
