@@ -38,13 +38,13 @@ class Unit:
 NODE = "benchmarks/node.py, 2 cores"
 UNITS: dict[str, Unit] = {
     # one interview
-    "idle_ms_s": Unit(9.3, "ms of processor time a second of an interview's process that waits", NODE),
+    "idle_ms_s": Unit(2.4, "ms of processor time a second of an interview's process that waits", NODE),
     "interview_mb": Unit(54, "MiB of memory of an interview's process", NODE),
     "answers_min": Unit(0.5, "answers a minute of one interview", "a question of two minutes"),
     "drafts_min": Unit(6, "drafts a minute of one interview", "the page saves at most every 10 s while typing"),
     # one answer
-    "answer_node_ms": Unit(10.3, "ms of a node's processor time for an answer: the actor and the JournalActor", NODE),
-    "answer_front_ms": Unit(3.6, "ms of a front end's processor time for an answer", NODE),
+    "answer_node_ms": Unit(8.7, "ms of a node's processor time for an answer: the actor and the JournalActor", NODE),
+    "answer_front_ms": Unit(2.7, "ms of a front end's processor time for an answer", NODE),
     "draft_share": Unit(0.5, "what a draft costs of that", "one call and one write less than an answer"),
     "answer_writes": Unit(2, "documents written for an answer: the entry and the snapshot", "how it is built"),
     # a start

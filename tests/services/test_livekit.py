@@ -248,6 +248,11 @@ async def test_twenty_creates_while_livekit_hangs(
 ) -> None:
     made: list[tuple[float, dict[str, Any]]] = []
     candidates = [Candidate(http) for _ in range(20)]
+
+    async def nothing_starts() -> bool:
+        return not (await http.get("/cluster")).json()["cluster"]["starting_actors"]
+
+    await until(nothing_starts, 30, "no actor of an earlier test is being started")
     world.livekit.pause()
     try:
         for candidate in candidates:
