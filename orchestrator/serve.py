@@ -461,7 +461,7 @@ class Supervisor:
 
 
 def _front_end_environment(socket_fd: int) -> dict[str, str]:
-    """The many threads (Ray's, the database driver's) would have a heap each, which would grow for days: one is enough."""
+    """Its many threads (Ray's, the driver's) would have a heap each, which would grow for days. One is enough."""
     heap = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
     return {name: os.environ.get(name, value) for name, value in heap.items()} | {"INTERVIEW_SOCKET_FD": str(socket_fd)}
 
