@@ -84,12 +84,20 @@ class Outages:
             self._over.set()
             self._over = asyncio.Event()
 
+    def is_away(self, now: int) -> bool:
+        """Whether, as far as is known at `now` (ms), the storage is away for longer than a hiccup."""
+        return self.last_success is not None and now - self.last_success > OUTAGE_MS
+
+    def ended_after(self, after: int) -> Outage | None:
+        """The last outage, if it ended after `after` (ms)."""
+        return self.last if self.last is not None and self.last.until > after else None
+
     async def next(self, after: int) -> Outage | None:
         """The last outage if it ended after `after` (ms), or the next one; None after a while without one."""
-        if self.last is None or self.last.until <= after:
+        if self.ended_after(after) is None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), OUTAGE_POLL_SECONDS)
-        return self.last if self.last is not None and self.last.until > after else None
+        return self.ended_after(after)
 
 
 class JournalActor:
@@ -104,6 +112,7 @@ class JournalActor:
         self._commit = GroupCommit(self._write_batch)
         self._node = cluster.own_node_id()
         self._outages = Outages()
+        self._proof: asyncio.Task[OrchestratorError | None] | None = None
         loop = asyncio.get_running_loop()
         self._alive = loop.create_task(self._stay_alive())
         self._reports = loop.create_task(metrics.report("JournalActor", metrics.FENCED_WRITES, metrics.CREDITED))
@@ -114,10 +123,13 @@ class JournalActor:
     async def ping(self) -> str:
         return self._node
 
-    async def append(self, entry: Entry, prev_mac: str) -> AppendResult:
+    async def append(self, entry: Entry, prev_mac: str, heard: int | None = None) -> AppendResult | Outage:
+        """Append an entry. An owner who has heard of outages until `heard` (ms) is told of a later one first."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        result = await self._commit.append(entry, prev_mac)
+        result = await self._unheard(heard) if heard is not None else None
+        if result is None:
+            result = await self._commit.append(entry, prev_mac)
         metrics.observe(metrics.APPEND, loop.time() - began, outcome=_word(result))
         if isinstance(result, Appended):
             metrics.note_entry(entry.body)
@@ -137,6 +149,14 @@ class JournalActor:
 
     async def next_outage(self, after: int) -> Outage | None:
         return await self._outages.next(after)
+
+    async def _unheard(self, heard: int) -> Outage | OrchestratorError | None:
+        if self._outages.is_away(wall_ms()):
+            error = await self._prove_life()
+            if error is not None:
+                self._say_since(error)
+                return error
+        return self._outages.ended_after(heard)
 
     async def _write_batch(self, batch: list[tuple[Entry, str]]) -> list[AppendResult]:
         results = await self._append(batch)
@@ -183,20 +203,38 @@ class JournalActor:
 
     async def _stay_alive(self) -> None:
         while True:
-            try:
-                await (await self._opened()).alive(self._node, wall_ms())
-                self._outages.success(wall_ms())
-            except OrchestratorError as error:
-                log.debug("no proof of life written", extra={"reason": error.code})
-            except Exception:
-                log.exception("no proof of life written")
+            await self._prove_life()
             await asyncio.sleep(ALIVE_SECONDS)
 
+    async def _prove_life(self) -> OrchestratorError | None:
+        """Write the node's proof of life, once for all who ask meanwhile. Returns why it could not be written."""
+        if self._proof is None or self._proof.done():
+            self._proof = asyncio.create_task(self._write_proof())
+        return await asyncio.shield(self._proof)
 
-def _word(result: AppendResult) -> str:
-    if isinstance(result, Appended):
-        return "appended"
-    return "collision" if isinstance(result, Collision) else "failed"
+    async def _write_proof(self) -> OrchestratorError | None:
+        try:
+            await (await self._opened()).alive(self._node, wall_ms())
+        except OrchestratorError as error:
+            log.debug("no proof of life written", extra={"reason": error.code})
+            return Unavailable("The storage is away.", retry_after=1)  # nothing of what waits was written
+        except Exception:
+            log.exception("no proof of life written")
+            return Unavailable("The storage is away.", retry_after=1)
+        self._outages.success(wall_ms())
+        return None
+
+
+def _word(result: AppendResult | Outage) -> str:
+    match result:
+        case Appended():
+            return "appended"
+        case Collision():
+            return "collision"
+        case Outage():
+            return "told"
+        case _:
+            return "failed"
 
 
 class NodeJournal:
@@ -205,14 +243,19 @@ class NodeJournal:
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self._actor: Any = None
+        self._heard: int | None = None
+        """Until when (ms) the owner has heard of outages; None before it watches for them."""
 
     async def connect(self) -> None:
         """Find the JournalActor and use it once, so that the first append is as quick as the next."""
         with contextlib.suppress(Retryable):
             await self._call("load", "")
 
-    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
-        return await self._call("append", entry, prev_mac)
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
+        result = await self._call("append", entry, prev_mac, self._heard)
+        if isinstance(result, Outage):
+            self._hear(result.until)
+        return result
 
     async def load(self, session_id: str) -> Loaded | None:
         return await self._call("load", session_id)
@@ -227,9 +270,13 @@ class NodeJournal:
         return await self._call("save_draft", draft)
 
     async def next_outage(self, after: int) -> Outage | None:
+        self._hear(after)
         if self._actor is None:
             self._actor = await cluster.ensure_journal(self._node_id)
         return await cluster.call(self._actor, "next_outage", after, timeout=OUTAGE_POLL_SECONDS + 5)
+
+    def _hear(self, until: int) -> None:
+        self._heard = max(until, self._heard or until)
 
     async def _call(self, method: str, *args: Any) -> Any:
         """Every call here may be repeated: appends are known by their digest, saves are conditional."""

@@ -52,7 +52,10 @@ class Journal(Protocol):
     since when (ms) the storage cannot be used, the error says so in its field `since`.
     """
 
-    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision: ...
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
+        """Make an entry durable. An Outage: this call wrote nothing, since the caller had not heard yet that the
+        storage was away; it has now."""
+        ...
 
     async def load(self, session_id: str) -> Loaded | None: ...
 
@@ -67,5 +70,9 @@ class WatchedJournal(Journal, Protocol):
     """The journal as an actor sees it, which has to know of outages in which it sent nothing itself."""
 
     async def next_outage(self, after: int) -> Outage | None:
-        """Wait for an outage that ends after `after` (ms) to be over; None if there was none for a while."""
+        """Wait for an outage that ends after `after` (ms) to be over; None if there was none for a while.
+
+        From the first call on, appends answer with an outage that has not been told, and write nothing then: no
+        deadline, pause or answer is judged by a clock that ran while nothing could be done.
+        """
         ...

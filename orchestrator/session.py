@@ -50,7 +50,7 @@ from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, load_state, snapshot_of
 from orchestrator.interview.view import session_view
 from orchestrator.interview.wire import Wire
-from orchestrator.journal import Appended, Journal, Loaded
+from orchestrator.journal import Appended, Journal, Loaded, Outage
 from orchestrator.policies import policy_of
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class Session:
                 raise Moved("The session is being handed over.", session_id=self.state.session_id, retry_after=1)
             judged_at = max(min(request.received_at, now), self.state.at)
             if not isinstance(request.command, Park):
-                await self._expire_if_overdue(judged_at)
+                await self._expire_if_overdue(judged_at, now)
             try:
                 planned = plan(self.state, request.command, request.caller, request.command_id, judged_at, self.draft)
                 self._check_version(request, planned)
@@ -193,7 +193,7 @@ class Session:
             await self.settle(now)
             at = max(now, self.state.at)
             if self.state.status == "initialized":
-                await self._expire_if_overdue(at)
+                await self._expire_if_overdue(at, now)
             events, identity, principal = self._activation_plan(command, request, at)
             if await self._append(events, at, principal, identity):
                 self.owned = self.state.actor == command.actor
@@ -219,9 +219,10 @@ class Session:
         Raises StateConflict if that question is not open, InvalidInput for an index out of range.
         """
         await self.settle(now)
-        await self._expire_if_overdue(now)
+        await self._expire_if_overdue(now, now)
         while back := sign(self.state, max(now, self.state.at)):  # typing is a sign of the candidate
-            await self._append(back, now, SYSTEM.principal, None)
+            if not await self._append(back, now, SYSTEM.principal, None):
+                await self.settle(now)
         state = self.state
         if not 0 <= index < state.max_questions:
             raise InvalidInput.at(
@@ -278,20 +279,31 @@ class Session:
         """Finish what an unknown outcome left open, then credit the time in which nothing was durable."""
         if self.fenced:
             self._fence()
-        if self._pending is not None:
+        while self._pending is not None:
             loop = asyncio.get_running_loop()
             began = loop.time()
             await self._write(self._pending, now)
             now += round((loop.time() - began) * 1000)  # nothing was durable while it was under way
         if self._draft_unclaimed:
             await self._claim_draft(now)
-        if self._blocked is None:
-            return
-        since, until = self._blocked
+        if self._blocked is not None:
+            await self._credit(now)
+        if self._blocked is not None:  # noted while that was written
+            await self._credit(now, again=True)
+
+    async def _credit(self, now: int, *, again: bool = False) -> None:
+        """Give back the time in which nothing was durable. What is noted meanwhile stays noted, but for the time that a
+        second credit takes `again`: a storage that is always slow would have each credit cause the next."""
+        assert self._blocked is not None
+        (since, until), self._blocked = self._blocked, None
         at = max(now, until or now)
         events = decide(self.state, Credit(since, "storage_unavailable", until), SYSTEM, at)
-        if not events or await self._append(events, at, SYSTEM.principal, None):
-            self._blocked = None
+        written = not events
+        try:
+            written = written or await self._append(events, at, SYSTEM.principal, None, slow_counts=not again)
+        finally:
+            if not written:
+                self.note_blocked(since, until)
 
     async def _claim_draft(self, now: int) -> None:
         """Put this epoch on the open question's draft: what an older owner saves from here on is refused, and what
@@ -310,12 +322,14 @@ class Session:
                 self._fence()
         self._draft_unclaimed = False
 
-    async def _expire_if_overdue(self, at: int) -> None:
-        """Fire what is due. A running clock is judged by its owner alone, who knows what has to be credited first."""
+    async def _expire_if_overdue(self, at: int, now: int) -> None:
+        """Fire what is due at `at`. A running clock is judged by its owner alone, who knows what has to be credited
+        first."""
         if self.state.status == "in_progress" and not self.owned:
             return
         while self.state.is_overdue(at):
-            await self._append(decide(self.state, Expire(), SYSTEM, at, self.draft), at, SYSTEM.principal, None)
+            if not await self._append(decide(self.state, Expire(), SYSTEM, at, self.draft), at, SYSTEM.principal, None):
+                await self.settle(now)
 
     def _check_version(self, request: Request, planned: Plan) -> None:
         if planned.replayed:
@@ -326,8 +340,17 @@ class Session:
                 version=self.state.version,
             )
 
-    async def _append(self, events: list[Event], at: int, principal: str, identity: tuple[str, str] | None) -> bool:
-        """Append one entry. True: it is in. False: another entry came first, the state is newer now."""
+    async def _append(
+        self,
+        events: list[Event],
+        at: int,
+        principal: str,
+        identity: tuple[str, str] | None,
+        *,
+        slow_counts: bool = True,
+    ) -> bool:
+        """Append one entry. True: it is in. False: decide again, since another entry came first and the state is newer
+        now, or since an outage is over that has to be credited first."""
         state = self.state
         epoch = next((e["epoch"] for e in events if e["type"] == "activated"), state.epoch)
         entry = new_entry(
@@ -340,9 +363,9 @@ class Session:
             command=identity,
             tombstone=any(e["type"] == "deleted" for e in events),
         )
-        return await self._write(with_notices(entry, state, policy_of(state), events), at)
+        return await self._write(with_notices(entry, state, policy_of(state), events), at, slow_counts)
 
-    async def _write(self, entry: Entry, now: int) -> bool:
+    async def _write(self, entry: Entry, now: int, slow_counts: bool = True) -> bool:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -353,11 +376,14 @@ class Session:
             self._pending = None if certainly_not else entry
             self.note_blocked(min(now, error.fields.get("since", now)))
             raise
+        if isinstance(result, Outage):
+            self.note_blocked(result.since, result.until)
+            return False
         self._pending = None
         if isinstance(result, Appended):
             self.state = fold(self.state, _with_mac(entry, result.mac), self._news)
             took = loop.time() - began
-            if took > SLOW_APPEND_SECONDS:
+            if slow_counts and took > SLOW_APPEND_SECONDS:
                 self.note_blocked(now, now + round(took * 1000))
             return True
         await self._lost_the_race(result.stored)

@@ -60,7 +60,7 @@ class MemoryStore(MemoryJournal):
     async def next_outage(self, after: int) -> Outage | None:
         return await self.outages.next(after)
 
-    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
         self._check()
         return await super().append(entry, prev_mac)
 
@@ -165,6 +165,7 @@ class ProcessJournal:
 
     def __init__(self, process: Process, world: World) -> None:
         self._process, self._world = process, world
+        self._heard: int | None = None
 
     async def _pass(self, work: Callable[[], Awaitable[T]]) -> T:
         await self._alive()
@@ -177,7 +178,10 @@ class ProcessJournal:
         if self._process.dead:
             await asyncio.get_running_loop().create_future()
 
-    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
+        if self._heard is not None and (news := self._world.store.outages.ended_after(self._heard)) is not None:
+            self._heard = news.until
+            return await self._pass(lambda: asyncio.sleep(0, news))
         activates = '"activated"' in entry.body
         if activates and entry.session_id in self._world.kills_before:
             self._process.kill()
@@ -200,6 +204,7 @@ class ProcessJournal:
         return await self._pass(lambda: self._world.store.save_draft(draft))
 
     async def next_outage(self, after: int) -> Outage | None:
+        self._heard = max(after, self._heard or after)
         return await self._pass(lambda: self._world.store.next_outage(after))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actors import cluster, journal
-from actors.journal import MAX_BATCH, OUTAGE_POLL_SECONDS, AppendResult, GroupCommit, JournalActor, Outages
+from actors.journal import MAX_BATCH, OUTAGE_POLL_SECONDS, AppendResult, GroupCommit, JournalActor, NodeJournal, Outages
 from actors.watchdog import Watchdog
 from orchestrator.errors import OutcomeUnknown, Unavailable
 from orchestrator.interview.entry import Entry, new_entry
@@ -129,6 +129,7 @@ class Storage:
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.away, self.proof = clock, False, None
+        self.written: list[int] = []
 
     async def append(self, entry: Entry, prev_mac: str) -> Appended:
         return (await self.append_many([(entry, prev_mac)]))[0]
@@ -136,6 +137,7 @@ class Storage:
     async def append_many(self, batch: list[tuple[Entry, str]]) -> list[Any]:
         if self.away:
             raise Unavailable("away")
+        self.written += [e.seq for e, _ in batch]
         return [Appended(str(e.seq)) for e, _ in batch]
 
     async def load(self, session_id: str) -> None:
@@ -211,6 +213,54 @@ def test_a_journal_actor_that_was_away_itself_is_an_outage_too(run_actor: Callab
         assert outage is not None and outage.until - outage.since == 15_000
 
     run_actor(scenario)
+
+
+def test_who_has_not_heard_of_an_outage_is_told_before_anything_is_written(run_actor: Callable[..., None]) -> None:
+    async def scenario(storage: Storage, start: Callable[[], JournalActor]) -> None:
+        actor = start()
+        await asyncio.sleep(5.5)
+        heard = last = storage.clock() - 500
+        storage.away = True
+        await asyncio.sleep(20)
+        refused = await actor.append(entry(2), "", heard)
+        assert isinstance(refused, Unavailable) and refused.fields["since"] == last
+        storage.away = False
+        told = await actor.append(entry(2), "", heard)
+        assert isinstance(told, Outage) and told == Outage(last, storage.clock())
+        assert storage.written == []
+        assert isinstance(await actor.append(entry(2), "", told.until), Appended)
+        assert isinstance(await actor.append(entry(3), ""), Appended), "who watches nothing is told nothing"
+
+    run_actor(scenario)
+
+
+async def test_an_owner_has_heard_of_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    async def call(actor: str, method: str, *args: Any, timeout: float) -> Any:
+        told.append((method, *args[-1:]))
+        return Outage(5_000, 9_000) if method == "next_outage" or told[-1][1] in (2_000, 3_000) else Appended("")
+
+    async def ensure_journal(node: str) -> str:
+        return "JournalActor"
+
+    monkeypatch.setattr(cluster, "call", call)
+    monkeypatch.setattr(cluster, "ensure_journal", ensure_journal)
+    node = NodeJournal("node-1")
+    assert await node.append(entry(1), "") == Appended("")
+    assert told == [("append", None)]
+    await node.next_outage(3_000)
+    assert await node.append(entry(2), "") == Outage(5_000, 9_000)
+    assert await node.append(entry(2), "") == Appended("")
+    await node.next_outage(8_000)
+    await node.append(entry(3), "")
+    assert told[1:] == [
+        ("next_outage", 3_000),
+        ("append", 3_000),
+        ("append", 9_000),
+        ("next_outage", 8_000),
+        ("append", 9_000),
+    ]
 
 
 # Watchdog

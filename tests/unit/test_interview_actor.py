@@ -489,6 +489,51 @@ def test_an_outage_is_credited_although_a_command_came_before_the_news_of_it() -
     run_virtual(scenario)
 
 
+def test_the_news_of_an_outage_that_comes_while_a_part_of_it_is_credited_is_kept() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await asyncio.sleep(10)
+        since = clock()
+        world.journal.faults = ["unavailable"] * 3
+        world.journal.slow, world.journal.news_seconds = 1.0, 0.1
+        assert isinstance(await world.send(Extend(1, "x"), world.actor), Retryable)
+        await asyncio.sleep(4)
+        assert not world.journal.faults and world.ledger(await world.stored()) == [], "its credit is under way"
+        until = clock() + 200
+        world.journal.slow, world.journal.outage = 0.0, Outage(since, until)
+        await asyncio.sleep(10)
+        credits = [ms for cause, ms in world.ledger(await world.stored()) if cause == "storage_unavailable"]
+        assert sum(credits) == until - since
+
+    run_virtual(scenario)
+
+
+@pytest.mark.parametrize("command", [None, Pause(None), Extend(1, "x"), Answer(0, "x")], ids=type)
+def test_what_comes_before_the_news_of_an_outage_is_judged_with_its_credit(command: Command | None) -> None:
+    """A deadline of 120 s that passes just after an outage of 40 s, or a command at that time."""
+
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        world.journal.news_seconds = 1000.0
+        await world.start()
+        await asyncio.sleep(79.5)
+        since = clock()
+        await asyncio.sleep(40)
+        world.journal.outage = Outage(since, clock())
+        if command is not None:
+            assert isinstance(await world.send(command, world.actor), Reply)
+        await asyncio.sleep(10)  # past the grace
+        state = await world.stored()
+        assert world.ledger(state)[0] == ("storage_unavailable", 40_000)
+        if not isinstance(command, Answer):
+            assert state.answers == () and state.open is not None
+            left = 40_500 if isinstance(command, Pause) else 30_500 + (1_000 if isinstance(command, Extend) else 0)
+            assert state.open.remaining_ms(clock()) == pytest.approx(left, abs=100)
+
+    run_virtual(scenario)
+
+
 # Activation and release
 
 

@@ -24,7 +24,7 @@ from orchestrator.interview import commands as c
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State
-from orchestrator.journal import Appended, Collision
+from orchestrator.journal import Appended, Collision, Outage
 from orchestrator.session import DraftSaved, Reply, Request, Session
 from tests.unit.virtual import run_virtual
 from tests.unit.world import CANDIDATE, STAFF, T0, MemoryJournal, new_session
@@ -272,7 +272,7 @@ class AwaySince(MemoryJournal):
 
     since: int | None = None
 
-    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
         if self.since is not None:
             raise Unavailable("away", since=self.since)
         return await super().append(entry, prev_mac)

@@ -47,12 +47,19 @@ class MemoryJournal:
     appends: int = 0
     outage: Outage | None = None
     """What those who watch the storage are told."""
+    heard: int | None = None
+    """Until when the one who watches has heard of outages."""
+    news_seconds: float = 0.5
+    """How long the news of an outage takes."""
     slow: float = 0.0
     """Seconds that every append takes."""
 
-    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision:
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
         self.appends += 1
         await asyncio.sleep(self.slow)
+        if self.outage is not None and self.heard is not None and self.outage.until > self.heard:
+            self.heard = self.outage.until
+            return self.outage
         fault = self.faults.pop(0) if self.faults else None
         if fault == "away":
             raise OutcomeUnknown("away")
@@ -68,8 +75,9 @@ class MemoryJournal:
         return Appended(mac)
 
     async def next_outage(self, after: int) -> Outage | None:
+        self.heard = max(after, self.heard or after)
         while self.outage is None or self.outage.until <= after:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(self.news_seconds)
         return self.outage
 
     async def load(self, session_id: str) -> Loaded | None:
