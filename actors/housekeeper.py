@@ -58,6 +58,7 @@ class Housekeeper:
         self._opening = asyncio.Lock()
         self._watchdog = Watchdog()
         self._trouble_at = asyncio.get_running_loop().time()
+        self._storage_away_at = float("-inf")
         self._client: InterviewClient | None = None
         self._keeper: RoomKeeper | None = None
         self._evidence: EvidenceKeeper | None = None
@@ -112,10 +113,24 @@ class Housekeeper:
                 log.exception("sweep failed", extra={"step": step.__name__})
             await asyncio.sleep(pause)
 
+    @property
+    def _in_trouble(self) -> bool:
+        """Whether something has failed a short while ago."""
+        return asyncio.get_running_loop().time() - self._trouble_at < QUIET_SECONDS
+
     async def _overdue(self) -> None:
-        """Sessions in progress whose timer should have fired: have the Registry look at who holds them."""
-        store = await self._opened()
-        due = await store.overdue(wall_ms() - GRACE_MS - OVERDUE_MS, BATCH)
+        """Sessions in progress whose timer should have fired: have the Registry look at who holds them.
+
+        Not just after an outage: their owners are busy with it, and have more time left than it seems.
+        """
+        store, now = await self._opened(), asyncio.get_running_loop().time()
+        try:
+            due = await store.overdue(wall_ms() - GRACE_MS - OVERDUE_MS, BATCH)
+        except OrchestratorError:
+            self._storage_away_at = now
+            raise
+        if now - self._storage_away_at < QUIET_SECONDS:
+            return
         await _each(self._look_at_overdue, due)
 
     async def _look_at_overdue(self, snapshot: Snapshot) -> None:
@@ -140,8 +155,7 @@ class Housekeeper:
     async def _abandon(self) -> None:
         """End interviews whose candidate has given no sign since the start."""
         after = get_settings().abandon_after
-        quiet = asyncio.get_running_loop().time() - self._trouble_at
-        if after is None or quiet < QUIET_SECONDS:
+        if after is None or self._in_trouble:
             return
         after_ms = round(after * 1000)
         store = await self._opened()
@@ -215,7 +229,7 @@ class Housekeeper:
 
     async def _note_dead_front_ends(self) -> None:
         """Candidates whose front end has died have lost their connections, whether they come back or not."""
-        if asyncio.get_running_loop().time() - self._trouble_at < QUIET_SECONDS:
+        if self._in_trouble:
             return
         from actors.channels import FRONT_END, note_dead_front_ends
 

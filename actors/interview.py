@@ -153,6 +153,9 @@ class InterviewActor:
         self._calls = 0
         self._saver = SnapshotSaver(self._save_snapshot)
         self._watches: list[asyncio.Task[None]] = []
+        self._tick_due: float | None = None
+        self._confirm_at = 0.0
+        self._confirming: asyncio.Task[None] | None = None
         self._sightings = SightingBuffer(self._write_sightings, clock)
         self._hooks = HookRunner(hooks or {}, self._note_of_a_hook, clock)
 
@@ -205,9 +208,7 @@ class InterviewActor:
         self, session_id: str, index: int, text: str, revision: int | None, received_at: int
     ) -> DraftSaved | OrchestratorError:
         """Keep the text in progress of the open question."""
-        return await self._serve(
-            session_id, lambda s: s.save_draft(index, text, revision, min(received_at, self._clock()))
-        )
+        return await self._serve(session_id, lambda s: s.save_draft(index, text, revision, self._clock(), received_at))
 
     async def note(
         self,
@@ -265,6 +266,7 @@ class InterviewActor:
         faults.step("release.before", session.state.session_id)
         try:
             async with session.lock:
+                self._note_stall(session)
                 now = self._clock()
                 await session.execute(Request(Deactivate(reason), SYSTEM, now), now)
         except OrchestratorError as error:
@@ -285,6 +287,7 @@ class InterviewActor:
             async with session.lock:
                 if self._releasing:
                     return Moved("The session is being handed over.", session_id=session_id, retry_after=1)
+                self._note_stall(session)
                 before = session.state
                 try:
                     result = await work(session)
@@ -335,7 +338,7 @@ class InterviewActor:
         await self._let_go(session)
 
     async def _activate(self, activation: Activation) -> Session:
-        request, now = activation.request, self._clock()
+        request = activation.request
         if activation.state is None:
             session = await Session.load(self._journal, activation.session_id)
         else:
@@ -344,9 +347,10 @@ class InterviewActor:
             self._name, self._node, activation.cause, activation.silent_since, activation.retry, self._page
         )
         faults.step("activate.before", activation.session_id)
+        now = self._clock()
         replayed = await session.activate(command, request, now)
         role = request.caller.role if request else "system"
-        reply = Reply(session.view(now, role), session.state.version, replayed)
+        reply = Reply(session.view(self._clock(), role), session.state.version, replayed)
         faults.step("activate.after", activation.session_id)
         self._session = session
         log.info("activated", extra={"cause": activation.cause})
@@ -371,10 +375,12 @@ class InterviewActor:
 
     async def _look(self, session: Session) -> None:
         """Fire what is due, and repeat what is of unknown outcome."""
+        self._note_stall(session)
         if session.is_settled and not session.state.is_overdue(self._clock()):
             return
         failed = False
         async with session.lock:
+            self._note_stall(session)
             now = self._clock()
             before = session.state
             try:
@@ -392,22 +398,33 @@ class InterviewActor:
     async def _watch_itself(self, session: Session) -> None:
         """Notice that this process did not run for a while, or that it was cut off and the session taken over."""
         loop = asyncio.get_running_loop()
-        confirm_at = loop.time() + CONFIRM_SECONDS
+        self._confirm_at = loop.time() + CONFIRM_SECONDS
         hooks_at = loop.time() + HOOK_TICK_SECONDS
         while not self._is_done():
-            due = loop.time() + TICK_SECONDS
+            self._tick_due = loop.time() + TICK_SECONDS
             await asyncio.sleep(TICK_SECONDS)
-            late = loop.time() - due
-            if late > STALL_SECONDS:
-                log.warning("stalled", extra={"session_id": self._session_id, "seconds": round(late, 1)})
-                now = self._clock()
-                session.note_blocked(now - round((late + TICK_SECONDS) * 1000), now)  # since it last ran for sure
+            self._note_stall(session)
             if loop.time() >= hooks_at:
                 hooks_at = loop.time() + HOOK_TICK_SECONDS
                 self._hooks.tick(session.state)
-            if late > STALL_SECONDS or loop.time() >= confirm_at:
-                confirm_at = loop.time() + CONFIRM_SECONDS
-                await self._confirm(session)
+            if loop.time() >= self._confirm_at and (self._confirming is None or self._confirming.done()):
+                self._confirm_at = loop.time() + CONFIRM_SECONDS
+                self._confirming = loop.create_task(self._confirm(session))
+
+    def _note_stall(self, session: Session) -> None:
+        """Notice that this process did not run for a while, before anything is judged that came meanwhile.
+
+        The calls that came are served before the timer runs that has waited as long.
+        """
+        loop = asyncio.get_running_loop()
+        late = loop.time() - self._tick_due if self._tick_due is not None else 0.0
+        if late <= STALL_SECONDS:
+            return
+        self._tick_due = loop.time() + TICK_SECONDS
+        self._confirm_at = loop.time()
+        log.warning("stalled", extra={"session_id": self._session_id, "seconds": round(late, 1)})
+        now = self._clock()
+        session.note_blocked(now - round((late + TICK_SECONDS) * 1000), now)  # since it last ran for sure
 
     async def _watch_storage(self) -> None:
         """Learn of outages in which this interview sent nothing, so that they are credited too."""
@@ -483,8 +500,9 @@ class InterviewActor:
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(reason)
             asyncio.get_running_loop().call_later(EXIT_SECONDS, self._exit)
-            for watch in self._watches:
-                watch.cancel()
+            for watch in (*self._watches, self._confirming):
+                if watch is not None:
+                    watch.cancel()
             self._hooks.stop()
         self._changed.set()
 

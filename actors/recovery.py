@@ -37,7 +37,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Loss(Wire):
-    """An actor that is known to hold its session no longer, and since when (ms)."""
+    """An actor that is known to hold its session no longer, and since when (ms): not later than who saw it last reached
+    the storage, since before that nothing could be done either."""
 
     actor: str
     since: int
@@ -81,8 +82,8 @@ async def look_at_all(known: Collection[str]) -> list[tuple[Found, bool]]:
 async def recovery_of(store: Store, session_id: str, cause: str, lost: Loss | None) -> Recovery | None:
     """How a session gets a holder again; None if it needs none.
 
-    The time to be credited begins when the owner was lost, as far as that was seen, and not after the last proofs of
-    life of its node, and of a Registry, which would have seen it.
+    The time to be credited begins when the owner was lost, if that was seen, or else with the last proof of life of a
+    Registry, which would have seen it; and not after the last proof of life of its node.
     """
     state, draft = None, None
     loaded = await store.load(session_id)
@@ -95,12 +96,14 @@ async def recovery_of(store: Store, session_id: str, cause: str, lost: Loss | No
     if owner is not None and owner.holds(session_id):
         return Recovery(owner, None)
     hung = owner.handle if owner is not None and owner.holding is None else None
-    supervised = await store.last_alive(cluster.REGISTRY)
+    if is_lost and lost is not None:
+        seen = lost.since
+    else:
+        seen = await store.last_alive(cluster.REGISTRY)
     if hung is not None:
-        cause, supervised = "hung", supervised - SUSPICION_MS if supervised is not None else None
+        cause, seen = "hung", seen - SUSPICION_MS if seen is not None else None
     alive = await store.last_alive(state.node) if state.node else None
-    seen = lost.since if is_lost and lost is not None else None
-    since = min((t for t in (seen, supervised, alive) if t is not None), default=state.at)
+    since = min((t for t in (seen, alive) if t is not None), default=state.at)
     if state.actor is None:
         since = state.at  # the journal says that nobody has held it since
     return Recovery(None, Activation(session_id, dump_state(state), cause, None, draft, since), hung)

@@ -20,7 +20,7 @@ from actors.capacity import Capacity
 from actors.clock import wall_ms
 from actors.interview import Activation
 from actors.pool import Warm, WarmPool
-from actors.recovery import ACTOR_PREFIX, Loss, look_at_all
+from actors.recovery import ACTOR_PREFIX, look_at_all
 from actors.scaling import Amount
 from actors.size import ClusterSize
 from actors.supervisor import Placement, Supervisor
@@ -107,7 +107,7 @@ class Registry:
         """
         await self._ready.wait()
         await self._supervisor.until_noticed(session_id, lost)
-        loss = Loss(lost, wall_ms()) if lost is not None else None
+        loss = self._supervisor.loss_of(lost) if lost is not None else None
         return await self._supervisor.once(session_id, lambda: self._supervisor.take_up(session_id, "recovered", loss))
 
     async def suspect(self, session_id: str, actor: str, since: int) -> bool:
@@ -292,8 +292,12 @@ class Registry:
                 self._pool.refill()
                 self._empty_draining_nodes()
                 self._report()
+                store = await self._opened()
                 if self._has_recovered:
-                    await (await self._opened()).alive(cluster.REGISTRY, wall_ms())
+                    await store.alive(cluster.REGISTRY, wall_ms())
+                else:
+                    await store.last_alive(cluster.REGISTRY)
+                self._supervisor.storage_reached_at = wall_ms()
                 # Last, since interviews can do without it: an autoscaler that cannot be asked holds nothing else up.
                 await self._size.hear_of_endings()
                 await self._size.decide(self._draining, self._opened)

@@ -16,7 +16,7 @@ import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from actors import cluster, metrics
@@ -25,7 +25,7 @@ from actors.interview import Activation, DeactivationReason
 from actors.pool import Warm, WarmPool
 from actors.recovery import PING_SECONDS, Found, Loss, recovery_of
 from actors.scaling import Refusals
-from orchestrator.errors import ClusterFull, NotFound, OrchestratorError, Retryable, Unavailable
+from orchestrator.errors import ClusterFull, NotFound, OrchestratorError, OutcomeUnknown, Retryable, Unavailable
 from orchestrator.interview.commands import SYSTEM, Park
 from orchestrator.interview.state import MAX_FRUITLESS_ACTIVATIONS, snapshot_of
 from orchestrator.interview.wire import Wire
@@ -87,6 +87,8 @@ class Supervisor:
         self.live: dict[str, Live] = {}
         self.activating: dict[str, asyncio.Task[Placement | OrchestratorError]] = {}
         self.refusals = Refusals()
+        self.storage_reached_at: int | None = None
+        """When (ms) this Registry last did something with the storage."""
         self._replacements: dict[str, Warm] = {}
         self._hung_turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(HUNG_AT_ONCE))
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -159,20 +161,32 @@ class Supervisor:
             except (cluster.ActorGone, cluster.ActorSilent):
                 cluster.kill(warm.handle)
                 continue
+            given_at = wall_ms()
             try:
                 placement = await self._give(warm, activation)
                 metrics.observe(metrics.ACTIVATION, loop.time() - began, source=activation.cause)
                 return placement
             except (cluster.ActorGone, cluster.ActorSilent) as error:
                 cluster.kill(warm.handle)
+                # It may have taken the session before it was lost.
+                since = given_at if activation.silent_since is None else activation.silent_since
+                activation = replace(activation, state=None, draft=None, silent_since=since)
                 deaths += known_good and isinstance(error, cluster.ActorGone)
                 if deaths >= MAX_FRUITLESS_ACTIVATIONS:
                     await self._park(activation, f"{deaths} actors died while they took the session")
                 if loop.time() >= give_up:
+                    self._see_to_a_start(activation, Loss(warm.name, since))
                     raise Unavailable("No actor could take the session in time.", retry_after=1) from error
-            except OrchestratorError:
+            except OrchestratorError as error:
                 cluster.kill(warm.handle)
+                if isinstance(error, OutcomeUnknown):
+                    self._see_to_a_start(activation, Loss(warm.name, given_at))
                 raise
+
+    def _see_to_a_start(self, activation: Activation, loss: Loss) -> None:
+        """A start that has perhaps happened is not left without a holder: its clock would run, unseen."""
+        if activation.cause == "start":
+            self.spawn(self._reactivate(activation.session_id, "crash", loss))
 
     async def _take(self, urgent: bool) -> Warm:
         if not self._pool.has_one(urgent=urgent):
@@ -214,7 +228,7 @@ class Supervisor:
     async def _supervise(self, live: Live, run: asyncio.Future[Any]) -> None:
         """Await the end of one run, and see to it that a session in progress is held again."""
         reason = await self._end_of(live, run)
-        loss = Loss(live.actor, wall_ms())
+        loss = self.loss_of(live.actor)
         if self.live.get(live.session_id) is live:
             word = reason.value if reason is not None else "crash"
             self.lost(live, word)
@@ -225,6 +239,11 @@ class Supervisor:
         unused = self._replacements.pop(live.session_id, None)
         if unused is not None:
             self._pool.add(unused)
+
+    def loss_of(self, actor: str) -> Loss:
+        """An actor has just been seen dead."""
+        now = wall_ms()
+        return Loss(actor, min(now, self.storage_reached_at or now))
 
     def lost(self, live: Live, reason: str) -> None:
         """An actor holds its session no longer."""
@@ -294,6 +313,7 @@ class Supervisor:
         if self.live.get(live.session_id) is not live:
             return
         self.lost(live, "hung")
+        since = min(since, self.storage_reached_at or since)
         activation = Activation(live.session_id, None, "hung", silent_since=since)
         result = await self.once(live.session_id, lambda: self.activate(activation))
         cluster.kill(live.handle)

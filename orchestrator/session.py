@@ -155,7 +155,8 @@ class Session:
         return Reply(self.view(now, request.caller.role), self.state.version, replayed)
 
     async def _run(self, request: Request, now: int) -> bool:
-        confirmed = not self.owned
+        loop = asyncio.get_running_loop()
+        began, confirmed = loop.time(), not self.owned
         while True:
             await self.settle(now)
             if self.has_let_go:
@@ -180,16 +181,21 @@ class Session:
             if not planned.events:
                 return False
             if await self._append(planned.events, judged_at, request.caller.principal, planned.command):
-                if self.owned and now - judged_at > SLOW_APPEND_SECONDS * 1000:
-                    self.note_blocked(judged_at, now)  # what was opened then could be seen only now
+                ended = now + round((loop.time() - began) * 1000)
+                if self.owned and ended - judged_at > SLOW_APPEND_SECONDS * 1000:
+                    self.note_blocked(judged_at, ended)  # what was opened then can be seen only now
                 return False
 
     async def activate(self, command: Activate, request: Request | None, now: int) -> bool:
         """Take the session, with the command that caused it in the same entry. Returns `replayed`.
 
-        After a return, this object owns the session or it is parked. Raises as `execute` does.
+        After a return, this object owns the session or it is parked. Raises as `execute` does; Fenced if another owner
+        has taken the session since this object read it.
         """
+        epoch = self.state.epoch
         while True:
+            if self.state.epoch > epoch:
+                self._fence()
             await self.settle(now)
             at = max(now, self.state.at)
             if self.state.status == "initialized":
@@ -213,15 +219,19 @@ class Session:
         self._check_version(request, planned)
         return [activation(self.state, command), *planned.events], planned.command, request.caller.principal
 
-    async def save_draft(self, index: int, text: str, revision: int | None, now: int) -> DraftSaved:
-        """Store the text in progress of the open question; durable on return.
+    async def save_draft(
+        self, index: int, text: str, revision: int | None, now: int, received_at: int | None = None
+    ) -> DraftSaved:
+        """Store the text in progress of the open question; durable on return. It was received at `received_at` (ms), by
+        default `now`.
 
         Raises StateConflict if that question is not open, InvalidInput for an index out of range.
         """
         await self.settle(now)
-        await self._expire_if_overdue(now, now)
-        while back := sign(self.state, max(now, self.state.at)):  # typing is a sign of the candidate
-            if not await self._append(back, now, SYSTEM.principal, None):
+        at = now if received_at is None else min(received_at, now)
+        await self._expire_if_overdue(at, now)
+        while back := sign(self.state, max(at, self.state.at)):  # typing is a sign of the candidate
+            if not await self._append(back, at, SYSTEM.principal, None):
                 await self.settle(now)
         state = self.state
         if not 0 <= index < state.max_questions:
@@ -235,11 +245,11 @@ class Session:
         wanted = current + 1 if revision is None else revision
         if wanted < current:
             return DraftSaved(current, False)
-        draft = Draft(state.session_id, index, state.epoch, wanted, text, now)
+        draft = Draft(state.session_id, index, state.epoch, wanted, text, at)
         try:
             saved = await self.journal.save_draft(draft)
         except Retryable as error:
-            self.note_blocked(error.fields.get("since", now))
+            self.note_blocked(error.fields.get("since", at))
             raise
         if saved:
             self.draft = draft
@@ -279,17 +289,21 @@ class Session:
         """Finish what an unknown outcome left open, then credit the time in which nothing was durable."""
         if self.fenced:
             self._fence()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def goes_on() -> int:
+            """The time (ms) now, after what this has awaited: nothing was durable meanwhile."""
+            return now + round((loop.time() - began) * 1000)
+
         while self._pending is not None:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            await self._write(self._pending, now)
-            now += round((loop.time() - began) * 1000)  # nothing was durable while it was under way
+            await self._write(self._pending, goes_on())
         if self._draft_unclaimed:
-            await self._claim_draft(now)
+            await self._claim_draft(goes_on())
         if self._blocked is not None:
-            await self._credit(now)
+            await self._credit(goes_on())
         if self._blocked is not None:  # noted while that was written
-            await self._credit(now, again=True)
+            await self._credit(goes_on(), again=True)
 
     async def _credit(self, now: int, *, again: bool = False) -> None:
         """Give back the time in which nothing was durable. What is noted meanwhile stays noted, but for the time that a

@@ -265,7 +265,9 @@ def _expire(state: State, command: Expire, caller: Caller, now: int, draft: Draf
         "late_by": now - question.deadline - GRACE_MS,
     }
     reason = "finished" if state.candidate_seen or has_draft else "abandoned"
-    return _close(state, now, question.limit_ms + question.extended_ms, answer, reason)
+    events = _close(state, now, question.limit_ms + question.extended_ms, answer, reason)
+    opens = events[-1]["type"] == "question_opened"
+    return [*events, *presence.lost_before(state, now)] if opens else events
 
 
 def _abandon(state: State, command: Abandon, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
@@ -330,14 +332,16 @@ def _credit(state: State, command: Credit, caller: Caller, now: int, draft: Draf
 
 
 def _credited(state: State, since: int, until: int, cause: str) -> list[Event]:
-    """Give back the time from `since` to `until`, if the open question's clock ran and had not run out.
+    """Give back the time from `since` to `until` in which the open question's clock ran and had not run out.
 
     Time before the question was opened, and time that has been dealt with before, is not given back (again).
     """
     question = state.open
-    if question is None or question.paused_at is not None:
+    if question is None:
         return []
-    deadline = question.deadline  # None while a connection is lost; then no time has run out
+    if question.paused_at is not None:
+        until = min(until, question.paused_at)
+    deadline = question.deadline  # None while it is paused or a connection is lost; then no time has run out
     since = max(since, question.opened_at, state.clock_settled_at)
     if since >= until or (deadline is not None and since > deadline + GRACE_MS):
         return []

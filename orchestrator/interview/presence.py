@@ -106,6 +106,14 @@ def still_lost(state: State, now: int) -> list[Event]:
     return [{**_stopped(now, limit), "again": True}] if limit > 0 else []
 
 
+def lost_before(state: State, now: int) -> list[Event]:
+    """The next question is opened at `now`: its clock stands if the connection was lost in the last seconds of the one
+    before, when there was no time left that could stand still."""
+    presence = state.presence
+    limit = _limit_ms(state, presence.credit_ms)
+    return [_stopped(now, limit)] if presence.lost and limit > 0 and presence.stops < MAX_STOPS else []
+
+
 def sign(state: State, now: int) -> list[Event]:
     """What a sign of the candidate comes to, beside what it is: the clock goes on, and they are not lost any more."""
     goes_on = clock_goes_on(state, now)

@@ -16,9 +16,22 @@ import pytest
 from actors import interview
 from actors.interview import MAX_CALLS, Activation, DeactivationReason, Holding, InterviewActor
 from orchestrator.errors import Moved, OrchestratorError, Retryable, StateConflict, Unavailable
-from orchestrator.interview.commands import Activate, Answer, Caller, Command, Consent, End, Extend, Pause, Start
+from orchestrator.interview.commands import (
+    Activate,
+    Answer,
+    Caller,
+    Command,
+    Consent,
+    Deactivate,
+    End,
+    Extend,
+    Pause,
+    Start,
+)
+from orchestrator.interview.entry import Entry
+from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import State, dump_state
-from orchestrator.journal import Loaded, Outage
+from orchestrator.journal import Appended, Collision, Loaded, Outage
 from orchestrator.session import DraftSaved, Reply, Request, Session, delete_request, state_of
 from tests.unit.virtual import VirtualLoop, run_virtual
 from tests.unit.world import CANDIDATE, STAFF, MemoryJournal, new_session
@@ -336,6 +349,50 @@ def test_a_deadline_within_a_stall_does_not_fire() -> None:
     run_virtual(scenario)
 
 
+@pytest.mark.parametrize(
+    ("begins", "command"),
+    [(110, None), (110, Answer(0, "x")), (50, Pause(None)), (110, Deactivate("drain"))],
+    ids=["draft", "answer", "pause", "release"],
+)
+def test_what_came_during_a_stall_is_judged_with_its_credit(begins: int, command: Command | None) -> None:
+    """Calls are served before the timers that have waited as long."""
+
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Consent(), world.actor)
+        await asyncio.sleep(begins + 0.3)
+        loop, received_at = asyncio.get_running_loop(), clock() + 15_000
+        assert isinstance(loop, VirtualLoop)
+        calls: list[asyncio.Task[Any]] = []
+
+        def call() -> None:
+            if command is None:
+                calls.append(loop.create_task(world.actor.save_draft("s1", 0, "text", 1, received_at)))
+            elif isinstance(command, Deactivate):
+                calls.append(loop.create_task(world.actor.release("drain")))
+            else:
+                request = Request(command, CANDIDATE, received_at)
+                calls.append(loop.create_task(world.actor.execute("s1", request)))
+
+        def block() -> None:
+            loop.advance(30)
+            loop.call_soon(call)
+
+        loop.call_soon(block)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        assert not isinstance(await calls[0], OrchestratorError)
+        state = await world.stored()
+        [(cause, ms)] = world.ledger(state)
+        assert cause == "storage_unavailable" and 30_000 <= ms <= 32_600
+        assert [a.answer for a in state.answers] == (["x"] if isinstance(command, Answer) else [])
+        if isinstance(command, Pause):
+            assert state.open is not None and 67_000 <= state.open.remaining_ms(clock()) <= 72_500
+
+    run_virtual(scenario)
+
+
 def test_a_hiccup_of_the_loop_is_not_written_down() -> None:
     async def scenario(clock: Clock) -> None:
         world = await World.make(clock)
@@ -530,6 +587,90 @@ def test_what_comes_before_the_news_of_an_outage_is_judged_with_its_credit(comma
             assert state.answers == () and state.open is not None
             left = 40_500 if isinstance(command, Pause) else 30_500 + (1_000 if isinstance(command, Extend) else 0)
             assert state.open.remaining_ms(clock()) == pytest.approx(left, abs=100)
+
+    run_virtual(scenario)
+
+
+def test_the_part_of_an_outage_before_a_pause_of_unknown_outcome_is_credited() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Consent(), world.actor)
+        await asyncio.sleep(10)
+        since = clock()
+        await asyncio.sleep(8)
+        world.journal.faults = ["away"] * 20
+        assert isinstance(await world.send(Pause(None), world.actor), Retryable)
+        while world.journal.faults:
+            await asyncio.sleep(0.1)
+        world.journal.outage = Outage(since, clock())
+        await asyncio.sleep(5)
+        state = await world.stored()
+        assert state.open is not None and state.open.remaining_ms(clock()) == 110_000
+        assert world.ledger(state) == [("storage_unavailable", 8_000)]
+
+    run_virtual(scenario)
+
+
+class HangsInAnOutage(MemoryJournal):
+    """Every call takes 3 s to fail while it is away, and the calls under way when it is back fail too."""
+
+    since: int | None = None
+    away = False
+
+    async def _pass(self) -> None:
+        if self.away:
+            await asyncio.sleep(3)
+            raise Unavailable("away", since=self.since)
+
+    async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
+        await self._pass()
+        return await super().append(entry, prev_mac)
+
+    async def save_draft(self, draft: Draft) -> bool:
+        await self._pass()
+        return await super().save_draft(draft)
+
+
+@pytest.mark.parametrize("seconds", [20, 20.5, 23.5, 24, 30, 31.5])
+def test_drafts_that_wait_for_each_other_in_an_outage_take_nothing_of_its_credit(seconds: float) -> None:
+    async def scenario(clock: Clock) -> None:
+        journal = HangsInAnOutage()
+        world = World(clock, journal, await new_session(journal, at=clock()))
+        await world.start()
+        await asyncio.sleep(20)
+        journal.since, journal.away = clock(), True
+        since = clock()
+        revision = 0
+        typing: list[asyncio.Task[Any]] = []
+        while clock() - since < seconds * 1000:
+            revision += 1
+            typing.append(asyncio.create_task(world.actor.save_draft("s1", 0, f"t{revision}", revision, clock())))
+            await asyncio.sleep(min(3.5, since / 1000 + seconds - clock() / 1000))
+        journal.away, journal.outage = False, Outage(since, clock())
+        await asyncio.sleep(15)
+        credited = sum(ms for _, ms in world.ledger(await world.stored()))
+        assert seconds * 1000 <= credited <= seconds * 1000 + 4_000
+
+    run_virtual(scenario)
+
+
+def test_a_wait_and_then_a_slow_append_are_both_credited() -> None:
+    async def scenario(clock: Clock) -> None:
+        world = await World.make(clock)
+        await world.start()
+        await world.send(Consent(), world.actor)
+        await asyncio.sleep(10)
+        world.journal.slow = 2.9
+        before = asyncio.create_task(world.send(Extend(1, "x"), world.actor))
+        await asyncio.sleep(0.1)
+        assert isinstance(await world.send(Answer(0, "x"), world.actor), Reply)
+        answered_at, world.journal.slow = clock(), 0.0
+        await before
+        await asyncio.sleep(3)
+        state = await world.stored()
+        assert state.open is not None and state.open.index == 1
+        assert state.open.remaining_ms(clock()) >= 300_000 - (clock() - answered_at)
 
     run_virtual(scenario)
 

@@ -346,11 +346,30 @@ def test_no_stop_while_parked() -> None:
 
 
 def test_no_stop_after_the_time_ran_out() -> None:
+    call = Call(questions=1).started()
+    call.join(0)
+    assert call.leave(121) == ["connection_lost"]
+    assert call.do(c.Expire(), 122.1) == ["question_closed", "completed"]
+
+
+def test_a_connection_lost_in_the_last_seconds_of_a_question_stops_the_next_ones_clock() -> None:
     call = Call().started()
     call.join(0)
     assert call.leave(121) == ["connection_lost"]
-    assert call.do(c.Expire(), 122.1) == ["question_closed", "question_opened"]
-    assert call.remaining(132.1) == 290
+    assert call.do(c.Expire(), 122.1) == ["question_closed", "question_opened", "clock_stopped"]
+    assert call.view(140)["status_detail"] == "connection_lost"
+    assert call.join(160, "PA_2") == ["participant_joined", "clock_credited"]
+    assert call.remaining(160) == 300 and call.ledger() == [("network", 37.9)]
+    assert call.state.presence.stops == 1
+
+
+def test_a_loss_whose_cap_is_used_up_does_not_stop_the_next_ones_clock() -> None:
+    call = Call().started()
+    call.join(0)
+    assert call.leave(10, credit_ms=20_000) == STOPPED
+    assert call.do(c.Expire(), 30.1) == ["clock_credited"]
+    assert call.do(c.Expire(), 142.1) == ["question_closed", "question_opened"]
+    assert call.remaining(152.1) == 290
 
 
 def test_being_there_is_a_sign_of_the_candidate() -> None:

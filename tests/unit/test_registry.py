@@ -833,6 +833,99 @@ def test_a_start_whose_reply_was_lost_is_held_again_soon(run: Run) -> None:
     run(scenario)
 
 
+def test_a_start_whose_reply_was_lost_is_held_again_by_itself(run: Run) -> None:
+    """Its clock runs: nobody knows whether the caller asks again."""
+
+    async def scenario(world: World) -> None:
+        activation = world.starts(await new_session(world.store, at=world.clock()))
+        world.store.faults = ["lost_reply"]
+        assert isinstance(await world.registry.activate(activation), OutcomeUnknown)
+        await asyncio.sleep(2)
+        assert not (await world.holder()).dead
+        state = await world.state()
+        assert state.epoch == 2 and state.open is not None
+        assert state.open.remaining_ms(world.clock()) >= 118_000 - 100
+
+    run(scenario)
+
+
+def test_the_time_of_a_start_whose_actor_hangs_once_it_is_written_is_credited(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        append = world.store.append
+        hung: list[Process] = []
+
+        async def append_and_hang(entry: Entry, prev_mac: str) -> Any:
+            result = await append(entry, prev_mac)
+            if '"activated"' in entry.body and not hung:
+                hung.append(next(p for p in world.alive() if p.actor and p.actor._session_id == "s1"))
+                hung[0].stop()
+            return result
+
+        world.store.append = append_and_hang  # type: ignore[method-assign]
+        process = await world.start()
+        assert hung and process is not hung[0]
+        state = await world.state()
+        assert state.epoch == 2 and state.open is not None
+        assert state.open.remaining_ms(world.clock()) == pytest.approx(120_000, abs=200)
+
+    run(scenario)
+
+
+def test_an_actor_that_hung_before_it_took_a_session_does_not_take_it_from_its_owner(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        first = world.alive()[0]
+        first.stop()
+        starting = asyncio.create_task(world.start())
+        await asyncio.sleep(1)
+        first.cut()  # so that its end does not reach it either
+        process = await starting
+        first.go_on()
+        await asyncio.sleep(3)
+        assert await world.holder() is process is not first and (await world.state()).epoch == 1
+
+    run(scenario)
+
+
+def test_an_outage_is_credited_though_the_actor_dies_in_it(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(5)
+        away_at, world.store.away = world.clock(), True
+        await asyncio.sleep(30)
+        process.kill()
+        await asyncio.sleep(4)
+        world.store.away = False
+        await world.held_by(other_than=process)
+        took = (await world.state()).activated_at - away_at
+        assert took - 100 <= (await world.credits())["crash"] <= took + 1_500
+
+    run(scenario)
+
+
+def test_what_a_registry_saw_itself_is_not_credited_from_the_proof_of_the_one_before(run: Run) -> None:
+    """While one interview finds no place, a new Registry does not say that it lives."""
+
+    async def scenario(world: World) -> None:
+        process, other = await world.start("s1"), await world.start("s2")
+        await world.send(Consent())
+        await asyncio.sleep(3)
+        world.kill_registry()
+        for gone in world.alive():
+            if gone is not process:
+                gone.kill()
+        world.places["node-1"] = 1
+        await world.start_registry()
+        await asyncio.sleep(60)
+        assert await world.holder("s2") is other, "there is no place for it"
+        process.kill()
+        world.places["node-1"] = 5
+        await world.held_by(other_than=process)
+        assert (await world.credits())["crash"] <= 3_000
+
+    run(scenario)
+
+
 def test_a_start_without_a_free_place_is_refused_at_once(run: Run) -> None:
     async def scenario(world: World) -> None:
         for n in range(3):
