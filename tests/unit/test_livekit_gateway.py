@@ -520,7 +520,10 @@ async def test_one_call_that_failed_is_not_a_livekit_that_is_away() -> None:
 
 
 @pytest.mark.parametrize("mode", ["401", "unauthenticated", "permission_denied"])
-async def test_a_key_that_is_refused_is_a_configuration_error_until_it_is_not(mode: str) -> None:
+async def test_a_key_that_is_refused_is_a_configuration_error_until_it_is_not(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(livekit, "CALL_SECONDS", CALL_SECONDS)
     async with world() as (server, client):
         server.mode = mode
         room = await client.open_room(SESSION)
