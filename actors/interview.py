@@ -406,7 +406,10 @@ class InterviewActor:
             self._note_stall(session)
             if loop.time() >= hooks_at:
                 hooks_at = loop.time() + HOOK_TICK_SECONDS
-                self._hooks.tick(session.state)
+                try:
+                    self._hooks.tick(session.state)
+                except Exception:
+                    log.exception("hooks cannot be told the time", extra={"session_id": self._session_id})
             if loop.time() >= self._confirm_at and (self._confirming is None or self._confirming.done()):
                 self._confirm_at = loop.time() + CONFIRM_SECONDS
                 self._confirming = loop.create_task(self._confirm(session))

@@ -34,6 +34,8 @@ CALL_SECONDS = 3.5
 OUTAGE_MS = 3_000
 """The proof of life is written every second: nothing written for so long is more than a hiccup."""
 OUTAGE_POLL_SECONDS = 60.0
+REFUSED_SECONDS = 0.5
+"""A storage that answers sooner, with an error, is not away."""
 
 AppendResult = Appended | Collision | OrchestratorError
 
@@ -151,6 +153,10 @@ class JournalActor:
         return await self._outages.next(after)
 
     async def _unheard(self, heard: int) -> Outage | OrchestratorError | None:
+        try:
+            await self._opened()  # which tells when the node was last alive
+        except OrchestratorError as error:
+            return Unavailable(error.detail, retry_after=1)  # nothing was written
         if self._outages.is_away(wall_ms()):
             error = await self._prove_life()
             if error is not None:
@@ -213,14 +219,18 @@ class JournalActor:
         return await asyncio.shield(self._proof)
 
     async def _write_proof(self) -> OrchestratorError | None:
+        began = asyncio.get_running_loop().time()
         try:
             await (await self._opened()).alive(self._node, wall_ms())
         except OrchestratorError as error:
             log.debug("no proof of life written", extra={"reason": error.code})
+            took = asyncio.get_running_loop().time() - began
+            if isinstance(error, OutcomeUnknown) and took < REFUSED_SECONDS:
+                return None  # the storage is there, and refuses this; what it says to an entry is to be seen
             return Unavailable("The storage is away.", retry_after=1)  # nothing of what waits was written
         except Exception:
             log.exception("no proof of life written")
-            return Unavailable("The storage is away.", retry_after=1)
+            return None
         self._outages.success(wall_ms())
         return None
 

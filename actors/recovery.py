@@ -11,7 +11,6 @@ from actors import cluster
 from actors.interview import Activation, Holding
 from orchestrator.errors import NotFound, Retryable
 from orchestrator.interview.state import State, dump_state
-from orchestrator.interview.wire import Wire
 from orchestrator.session import state_of
 
 if TYPE_CHECKING:
@@ -36,12 +35,16 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss(Wire):
-    """An actor that is known to hold its session no longer, and since when (ms): not later than who saw it last reached
-    the storage, since before that nothing could be done either."""
+class Loss:
+    """Actors that are known to hold their session no longer, and since when (ms) nobody does: not later than who saw it
+    last reached the storage, since before that nothing could be done either."""
 
-    actor: str
+    actors: frozenset[str]
     since: int
+
+    def and_before(self, earlier: Loss | None) -> Loss:
+        """With what was lost before and has not been made good."""
+        return self if earlier is None else Loss(self.actors | earlier.actors, min(self.since, earlier.since))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,10 @@ async def look_at_all(known: Collection[str]) -> list[tuple[Found, bool]]:
     return [(f, f.holding is not None and f.holding.epoch == newest[f.holding.session_id]) for f in found]
 
 
-async def recovery_of(store: Store, session_id: str, cause: str, lost: Loss | None) -> Recovery | None:
-    """How a session gets a holder again; None if it needs none.
+async def recovery_of(
+    store: Store, session_id: str, cause: str, loss: Loss | None, gone: str | None = None
+) -> Recovery | None:
+    """How a session gets a holder again; None if it needs none. `gone`: an actor that is dead, nobody says since when.
 
     The time to be credited begins when the owner was lost, if that was seen, or else with the last proof of life of a
     Registry, which would have seen it; and not after the last proof of life of its node.
@@ -91,13 +96,14 @@ async def recovery_of(store: Store, session_id: str, cause: str, lost: Loss | No
         state, draft = _state_or_none(loaded), loaded.draft
     if state is None or state.status != "in_progress" or state.parked is not None:
         return None
-    is_lost = lost is not None and state.actor in (None, lost.actor)
-    owner = await look_at(state.actor) if state.actor is not None and not is_lost else None
+    was_seen = loss is not None and (state.actor is None or state.actor in loss.actors)
+    is_dead = was_seen or state.actor in (None, gone)
+    owner = await look_at(state.actor) if state.actor is not None and not is_dead else None
     if owner is not None and owner.holds(session_id):
         return Recovery(owner, None)
     hung = owner.handle if owner is not None and owner.holding is None else None
-    if is_lost and lost is not None:
-        seen = lost.since
+    if was_seen and loss is not None:
+        seen = loss.since
     else:
         seen = await store.last_alive(cluster.REGISTRY)
     if hung is not None:

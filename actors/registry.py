@@ -107,8 +107,7 @@ class Registry:
         """
         await self._ready.wait()
         await self._supervisor.until_noticed(session_id, lost)
-        loss = self._supervisor.loss_of(lost) if lost is not None else None
-        return await self._supervisor.once(session_id, lambda: self._supervisor.take_up(session_id, "recovered", loss))
+        return await self._supervisor.once(session_id, lambda: self._supervisor.take_up(session_id, "recovered", lost))
 
     async def suspect(self, session_id: str, actor: str, since: int) -> bool:
         """This actor has given no sign since `since` (ms). Ping it; take its session over if it is hung.
@@ -229,7 +228,7 @@ class Registry:
                 if session_id in self._supervisor.live or session_id in self._supervisor.activating:
                     return session_id, "held"
                 taken = await self._supervisor.once(
-                    session_id, lambda: self._supervisor.take_up(session_id, "recovered", None)
+                    session_id, lambda: self._supervisor.take_up(session_id, "recovered")
                 )
                 self._all_held &= not isinstance(taken, Retryable)
                 return session_id, taken.code if isinstance(taken, OrchestratorError) else "held now"

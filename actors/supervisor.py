@@ -90,6 +90,8 @@ class Supervisor:
         self.storage_reached_at: int | None = None
         """When (ms) this Registry last did something with the storage."""
         self._replacements: dict[str, Warm] = {}
+        self._losses: dict[str, Loss] = {}
+        self._reactivating: set[str] = set()
         self._hung_turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(HUNG_AT_ONCE))
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -138,8 +140,18 @@ class Supervisor:
     async def activate(self, activation: Activation) -> Placement:
         """Try warm actors until one has taken the session; dead or silent ones are thrown away.
 
-        An interview that takes three actors down before it can be written down that they had it is parked.
+        One that was lost may have taken it. So if none has in the end, it is not left at that: its clock would run.
         """
+        try:
+            return await self._activate(activation)
+        except Retryable:
+            if activation.session_id in self._losses:
+                cause = "crash" if activation.cause in ("start", "retry") else activation.cause
+                self.spawn(self._reactivate(activation.session_id, cause))
+            raise
+
+    async def _activate(self, activation: Activation) -> Placement:
+        """An interview that takes three actors down before it can be written down that they had it is parked."""
         loop = asyncio.get_running_loop()
         self.refusals.settle(activation.session_id)
         began = loop.time()
@@ -168,25 +180,19 @@ class Supervisor:
                 return placement
             except (cluster.ActorGone, cluster.ActorSilent) as error:
                 cluster.kill(warm.handle)
-                # It may have taken the session before it was lost.
-                since = given_at if activation.silent_since is None else activation.silent_since
+                loss = self._note_loss(activation.session_id, warm.name, given_at)
+                since = loss.since if activation.silent_since is None else activation.silent_since
                 activation = replace(activation, state=None, draft=None, silent_since=since)
                 deaths += known_good and isinstance(error, cluster.ActorGone)
                 if deaths >= MAX_FRUITLESS_ACTIVATIONS:
                     await self._park(activation, f"{deaths} actors died while they took the session")
                 if loop.time() >= give_up:
-                    self._see_to_a_start(activation, Loss(warm.name, since))
                     raise Unavailable("No actor could take the session in time.", retry_after=1) from error
             except OrchestratorError as error:
                 cluster.kill(warm.handle)
                 if isinstance(error, OutcomeUnknown):
-                    self._see_to_a_start(activation, Loss(warm.name, given_at))
+                    self._note_loss(activation.session_id, warm.name, given_at)
                 raise
-
-    def _see_to_a_start(self, activation: Activation, loss: Loss) -> None:
-        """A start that has perhaps happened is not left without a holder: its clock would run, unseen."""
-        if activation.cause == "start":
-            self.spawn(self._reactivate(activation.session_id, "crash", loss))
 
     async def _take(self, urgent: bool) -> Warm:
         if not self._pool.has_one(urgent=urgent):
@@ -208,6 +214,7 @@ class Supervisor:
             raise
         live = Live(activation.session_id, warm.name, warm.handle, warm.node)
         self.live[activation.session_id] = live
+        self._losses.pop(activation.session_id, None)
         self.spawn(self._supervise(live, run))
         return Placement(warm.name, reply)
 
@@ -219,6 +226,7 @@ class Supervisor:
         await session.execute(Request(Park(reason, since), SYSTEM, now), now)
         if session.state.parked is None:
             raise Unavailable("No actor could take the session; try again soon.", retry_after=5)
+        self._losses.pop(activation.session_id, None)
         await store.save_snapshot(snapshot_of(session.state))
         log.error("parked", extra={"session_id": activation.session_id, "reason": reason})
         raise NotFound("The session was parked; no actor could take it.", session_id=activation.session_id)
@@ -228,22 +236,25 @@ class Supervisor:
     async def _supervise(self, live: Live, run: asyncio.Future[Any]) -> None:
         """Await the end of one run, and see to it that a session in progress is held again."""
         reason = await self._end_of(live, run)
-        loss = self.loss_of(live.actor)
+        ended_at = wall_ms()
         if self.live.get(live.session_id) is live:
             word = reason.value if reason is not None else "crash"
             self.lost(live, word)
             if reason in (None, DeactivationReason.RELEASED, DeactivationReason.FENCED):
-                await self._reactivate(live.session_id, word, loss)
+                self._note_loss(live.session_id, live.actor, ended_at)
+                await self._reactivate(live.session_id, word)
             cluster.kill(live.handle)
             self._pool.refill()
         unused = self._replacements.pop(live.session_id, None)
         if unused is not None:
             self._pool.add(unused)
 
-    def loss_of(self, actor: str) -> Loss:
-        """An actor has just been seen dead."""
-        now = wall_ms()
-        return Loss(actor, min(now, self.storage_reached_at or now))
+    def _note_loss(self, session_id: str, actor: str, since: int) -> Loss:
+        """Keep in mind, until somebody holds the session, that this actor does not, and since when (ms)."""
+        since = min(since, self.storage_reached_at or since)
+        loss = Loss(frozenset({actor}), since).and_before(self._losses.get(session_id))
+        self._losses[session_id] = loss
+        return loss
 
     def lost(self, live: Live, reason: str) -> None:
         """An actor holds its session no longer."""
@@ -313,27 +324,33 @@ class Supervisor:
         if self.live.get(live.session_id) is not live:
             return
         self.lost(live, "hung")
-        since = min(since, self.storage_reached_at or since)
-        activation = Activation(live.session_id, None, "hung", silent_since=since)
-        result = await self.once(live.session_id, lambda: self.activate(activation))
+        loss = self._note_loss(live.session_id, live.actor, since)
+        activation = Activation(live.session_id, None, "hung", silent_since=loss.since)
+        await self.once(live.session_id, lambda: self.activate(activation))
         cluster.kill(live.handle)
-        if isinstance(result, Retryable):
-            self.spawn(self._reactivate(live.session_id, "hung", Loss(live.actor, since)))
 
-    async def _reactivate(self, session_id: str, cause: str, lost: Loss) -> None:
+    async def _reactivate(self, session_id: str, cause: str) -> None:
         """Take a session up again after its holder was lost; keep trying while it is in progress."""
-        delay = 0.1
-        while isinstance(
-            result := await self.once(session_id, lambda: self.take_up(session_id, cause, lost)), Retryable
-        ):
-            log.warning("not re-activated yet", extra={"session_id": session_id, "reason": result.code})
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+        if session_id in self._reactivating:
+            return
+        self._reactivating.add(session_id)
+        try:
+            delay = 0.1
+            while isinstance(result := await self.once(session_id, lambda: self.take_up(session_id, cause)), Retryable):
+                log.warning("not re-activated yet", extra={"session_id": session_id, "reason": result.code})
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
+        finally:
+            self._reactivating.discard(session_id)
 
-    async def take_up(self, session_id: str, cause: str, lost: Loss | None) -> Placement:
-        """Activate a session that lost its holder, or join its owner. Raises NotFound if it needs no actor."""
-        recovery = await recovery_of(await self._opened(), session_id, cause, lost)
+    async def take_up(self, session_id: str, cause: str, gone: str | None = None) -> Placement:
+        """Activate a session that lost its holder, or join its owner. Raises NotFound if it needs no actor.
+
+        `gone`: an actor that somebody has seen dead.
+        """
+        recovery = await recovery_of(await self._opened(), session_id, cause, self._losses.get(session_id), gone)
         if recovery is None:
+            self._losses.pop(session_id, None)
             raise NotFound("No actor holds this session, and it needs none.", session_id=session_id)
         if recovery.activation is None:
             assert recovery.owner is not None
@@ -348,6 +365,7 @@ class Supervisor:
         assert found.holding is not None and found.holding.session_id is not None
         live = Live(found.holding.session_id, found.name, found.handle, found.holding.node)
         self.live[live.session_id] = live
+        self._losses.pop(live.session_id, None)
         self.spawn(self._supervise(live, self._joined(live)))
         return live
 

@@ -392,6 +392,8 @@ class Session:
             raise
         if isinstance(result, Outage):
             self.note_blocked(result.since, result.until)
+            if self._pending is not None and _is_expiry(entry):
+                self._pending = None  # it is judged again; whether it has landed after all, the next entry finds out
             return False
         self._pending = None
         if isinstance(result, Appended):
@@ -422,6 +424,10 @@ class Session:
             self.fenced = True
             log.warning("fenced", extra={"session_id": self.state.session_id, "epoch": self.state.epoch})
         raise Fenced("A newer owner holds this session.", session_id=self.state.session_id)
+
+
+def _is_expiry(entry: Entry) -> bool:
+    return any("late_by" in event for event in entry.content()["events"])
 
 
 def delete_request(caller: Caller, now: int, if_match: int | None = None) -> Request:

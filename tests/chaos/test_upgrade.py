@@ -109,9 +109,8 @@ def settings(tmp_path: Path) -> Iterator[dict[str, Any]]:
     database.stop()
 
 
-def actors_below(ray: RayCluster, class_name: str) -> list[int]:
-    pids = [pid for node in ray.nodes for pid in node.pids()]
-    return [pid for pid in pids if command_of(pid).split(".")[0] == f"ray::{class_name}"]
+def actors_on_the_head(ray: RayCluster, class_name: str) -> list[int]:
+    return [pid for pid in ray.nodes[0].pids() if command_of(pid).split(".")[0] == f"ray::{class_name}"]
 
 
 async def test_nodes_and_front_ends_are_upgraded_one_by_one(
@@ -144,9 +143,9 @@ async def test_nodes_and_front_ends_are_upgraded_one_by_one(
                 assert (await http.get(f"{service.url}/openapi.json")).json()["info"]["version"] == NEWER
 
                 head.replace(newer)
-                for name in ("Registry", "Housekeeper"):
-                    (pid,) = actors_below(ray, name)
-                    os.kill(pid, signal.SIGKILL)
+                for name in ("Registry", "Housekeeper", "JournalActor"):
+                    for pid in actors_on_the_head(ray, name):
+                        os.kill(pid, signal.SIGKILL)
                 await until(lambda: _registry_is_up(ray, NEWER), 60, "the Registry is a new one")
                 took = time.monotonic() - began
                 since = time.monotonic()

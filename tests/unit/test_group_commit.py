@@ -130,6 +130,7 @@ class Storage:
     def __init__(self, clock: Clock) -> None:
         self.clock, self.away, self.proof = clock, False, None
         self.written: list[int] = []
+        self.refuses_proofs = False
 
     async def append(self, entry: Entry, prev_mac: str) -> Appended:
         return (await self.append_many([(entry, prev_mac)]))[0]
@@ -150,6 +151,8 @@ class Storage:
     async def alive(self, holder: str, now: int) -> None:
         if self.away:
             raise Unavailable("away")
+        if self.refuses_proofs:
+            raise OutcomeUnknown("not allowed")
         self.proof = now
 
 
@@ -230,6 +233,26 @@ def test_who_has_not_heard_of_an_outage_is_told_before_anything_is_written(run_a
         assert storage.written == []
         assert isinstance(await actor.append(entry(2), "", told.until), Appended)
         assert isinstance(await actor.append(entry(3), ""), Appended), "who watches nothing is told nothing"
+
+    run_actor(scenario)
+
+
+def test_who_has_not_heard_that_the_journal_actor_itself_was_away_is_told_too(run_actor: Callable[..., None]) -> None:
+    async def scenario(storage: Storage, start: Callable[[], JournalActor]) -> None:
+        storage.proof = storage.clock() - 15_000
+        told = await start().append(entry(1), "", storage.clock() - 20_000)
+        assert isinstance(told, Outage) and told.until - told.since == 15_000 and storage.written == []
+
+    run_actor(scenario)
+
+
+def test_a_proof_of_life_that_is_refused_keeps_no_entry_from_being_written(run_actor: Callable[..., None]) -> None:
+    async def scenario(storage: Storage, start: Callable[[], JournalActor]) -> None:
+        actor = start()
+        await asyncio.sleep(5)
+        storage.refuses_proofs = True
+        await asyncio.sleep(20)
+        assert isinstance(await actor.append(entry(1), "", storage.clock() - 30_000), Appended)
 
     run_actor(scenario)
 

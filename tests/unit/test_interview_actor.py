@@ -15,7 +15,7 @@ import pytest
 
 from actors import interview
 from actors.interview import MAX_CALLS, Activation, DeactivationReason, Holding, InterviewActor
-from orchestrator.errors import Moved, OrchestratorError, Retryable, StateConflict, Unavailable
+from orchestrator.errors import Moved, OrchestratorError, OutcomeUnknown, Retryable, StateConflict, Unavailable
 from orchestrator.interview.commands import (
     Activate,
     Answer,
@@ -608,6 +608,38 @@ def test_the_part_of_an_outage_before_a_pause_of_unknown_outcome_is_credited() -
         state = await world.stored()
         assert state.open is not None and state.open.remaining_ms(clock()) == 110_000
         assert world.ledger(state) == [("storage_unavailable", 8_000)]
+
+    run_virtual(scenario)
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_an_expiry_of_unknown_outcome_is_judged_again_after_the_outage(landed: bool) -> None:
+    """It is repeated unchanged only if it is there already."""
+
+    class Hangs(MemoryJournal):
+        away = False
+
+        async def append(self, entry: Entry, prev_mac: str) -> Appended | Collision | Outage:
+            if self.away:
+                if landed:
+                    await super().append(entry, prev_mac)
+                raise OutcomeUnknown("no answer")
+            return await super().append(entry, prev_mac)
+
+    async def scenario(clock: Clock) -> None:
+        journal = Hangs(news_seconds=1000.0)
+        world = World(clock, journal, await new_session(journal, at=clock()))
+        await world.start()
+        await world.send(Consent(), world.actor)
+        await asyncio.sleep(110)
+        since, journal.away = clock(), True
+        await asyncio.sleep(40)
+        journal.away, journal.outage = False, Outage(since, clock())
+        await asyncio.sleep(5)
+        state = await world.stored()
+        assert state.open is not None
+        assert [a.source for a in state.answers] == (["timeout"] if landed else [])
+        assert state.open.remaining_ms(clock()) == pytest.approx(295_000 if landed else 5_000, abs=600)
 
     run_virtual(scenario)
 

@@ -11,7 +11,7 @@ import pytest
 
 from actors import cluster
 from actors.interview import Activation
-from actors.registry import RECOVER_AT_ONCE
+from actors.registry import RECOVER_AT_ONCE, Registry
 from actors.supervisor import Placement
 from orchestrator.errors import ClusterFull, Fenced, NotFound, OutcomeUnknown, Retryable, Unavailable
 from orchestrator.interview.commands import Answer, Consent, End, Extend
@@ -922,6 +922,100 @@ def test_what_a_registry_saw_itself_is_not_credited_from_the_proof_of_the_one_be
         world.places["node-1"] = 5
         await world.held_by(other_than=process)
         assert (await world.credits())["crash"] <= 3_000
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_outage_is_credited_though_a_front_end_has_the_interview_taken_up(run: Run, named: bool) -> None:
+    """Its call comes before the supervisor's own next try, when the Registry has said again that it lives."""
+
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(5)
+        away_at, world.store.away = world.clock(), True
+        await asyncio.sleep(5)
+        process.kill()
+
+        async def ask() -> None:
+            while not isinstance(await world.registry.ensure("s1", process.name if named else None), Placement):
+                await asyncio.sleep(1)
+
+        await asyncio.sleep(25)
+        asking = asyncio.create_task(ask())
+        await asyncio.sleep(3.4)
+        world.store.away = False
+        await world.held_by(other_than=process)
+        await asking
+        took = (await world.state()).activated_at - away_at
+        assert took - 100 <= sum((await world.credits()).values()) <= took + 1_500
+
+    run(scenario)
+
+
+def test_a_loss_that_no_registry_saw_is_credited_though_a_front_end_names_the_actor(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(5)
+        world.kill_registry()
+        await asyncio.sleep(1)
+        died_at = world.clock()
+        process.kill()
+        await asyncio.sleep(20)
+        world.registry = Registry("Registry")
+        assert isinstance(await world.registry.ensure("s1", process.name), Placement)
+        took = (await world.state()).activated_at - died_at
+        assert took <= sum((await world.credits()).values()) <= took + 3_000
+
+    run(scenario)
+
+
+def test_an_outage_is_credited_though_the_reply_of_the_activation_was_lost_in_it(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(5)
+        died_at, append = world.clock(), world.store.append
+
+        async def append_and_go(entry: Entry, prev_mac: str) -> Any:
+            result = await append(entry, prev_mac)
+            if '"activated"' in entry.body:
+                world.store.away = True
+                raise OutcomeUnknown("lost")
+            return result
+
+        world.store.append = append_and_go  # type: ignore[method-assign]
+        process.kill()
+        await asyncio.sleep(40)
+        world.store.append = append  # type: ignore[method-assign]
+        world.store.away = False
+        await asyncio.sleep(8)
+        state = await world.state()
+        assert state.epoch == 3
+        took = state.activated_at - died_at
+        assert took - 100 <= sum((await world.credits()).values()) <= took + 1_500
+
+    run(scenario)
+
+
+def test_a_start_that_may_have_happened_is_held_again_when_there_is_a_place(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        activation = world.starts(await new_session(world.store, at=world.clock()))
+        world.kills_after.add("s1")
+        world.places["node-1"] = 0
+        for spare in world.alive()[1:]:
+            spare.kill()
+        assert isinstance(await world.registry.activate(activation), ClusterFull)
+        world.kills_after.clear()
+        await asyncio.sleep(30)
+        assert (await world.state()).epoch == 1
+        world.places["node-1"] = 10
+        await asyncio.sleep(10)
+        assert not (await world.holder()).dead
+        state = await world.state()
+        assert state.open is not None and state.open.remaining_ms(world.clock()) >= 110_000
 
     run(scenario)
 

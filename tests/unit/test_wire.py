@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actors import interview, recovery, supervisor
+from actors import interview, supervisor
 from orchestrator import journal, session
 from orchestrator.interview import commands, entry, sightings, snapshot
 from orchestrator.interview.state import dump_state, load_state
@@ -20,7 +20,7 @@ EXCHANGED = [
     *(value for value in vars(commands).values() if isinstance(value, type) and hasattr(value, "__dataclass_fields__")),
     *(journal.Appended, journal.Collision, journal.Loaded, journal.Outage),
     *(session.Request, session.Reply, session.DraftSaved, entry.Entry, snapshot.Snapshot, snapshot.Draft),
-    *(sightings.Sighting, interview.Holding, interview.Activation, supervisor.Placement, recovery.Loss),
+    *(sightings.Sighting, interview.Holding, interview.Activation, supervisor.Placement),
 ]
 
 
