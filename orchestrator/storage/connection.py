@@ -1,7 +1,7 @@
 """The connection, its durability, and how the driver's failures become ours.
 
-Every write is acknowledged by a majority and journaled, every read goes to the primary, and every call
-ends within the limit, whatever the URL says.
+Every write is acknowledged by a majority and journaled, every read goes to the primary and sees only what a
+majority has confirmed, and every call ends within the limit, whatever the URL says.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from orchestrator.errors import InvalidInput, OrchestratorError, OutcomeUnknown, Unavailable
 
 TRIES = 10
 DURABLE = WriteConcern(w="majority", j=True)
+CONFIRMED = ReadConcern("majority")
+"""A failover takes back nothing that was read so; what was written and acknowledged is seen."""
 
 
 def open_client(url: str, timeout_seconds: float) -> AsyncIOMotorClient[dict[str, Any]]:
@@ -43,7 +46,15 @@ def open_client(url: str, timeout_seconds: float) -> AsyncIOMotorClient[dict[str
 
 
 def database(client: AsyncIOMotorClient[dict[str, Any]], name: str) -> Any:
-    return client.get_database(name, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY)
+    """A database in which nothing is acknowledged, or read, that a failover may take back."""
+    return client.get_database(
+        name, write_concern=DURABLE, read_concern=CONFIRMED, read_preference=ReadPreference.PRIMARY
+    )
+
+
+def unconfirmed(collection: Any) -> Any:
+    """The same collection with all that is there, confirmed or not: for a reader who acts on what is missing."""
+    return collection.with_options(read_concern=ReadConcern("local"))
 
 
 async def changed(

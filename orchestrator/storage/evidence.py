@@ -24,7 +24,7 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
-from orchestrator.storage.connection import guarded
+from orchestrator.storage.connection import guarded, unconfirmed
 
 BATCH = 200
 """How many stills one call deletes at most."""
@@ -96,7 +96,8 @@ class EvidenceStore:
             image = {"_id": still.id, "session_id": still.session_id, "image": still.image}
             with contextlib.suppress(DuplicateKeyError):
                 await self._db.still_images.insert_one(image)
-            if await self._db.stills.find_one({"_id": still.id}, {"at": 1}) is None:  # it was dropped meanwhile
+            stills = unconfirmed(self._db.stills)
+            if await stills.find_one({"_id": still.id}, {"at": 1}) is None:  # it was dropped meanwhile
                 await self._db.still_images.delete_one({"_id": still.id})
 
     async def still_sha256(self, still_id: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from orchestrator.errors import CommandIdReused
+from orchestrator.errors import CommandIdReused, OutcomeUnknown
 from orchestrator.storage.connection import guarded
 
 Job = dict[str, Any]
@@ -41,6 +41,8 @@ class JobStore:
             try:
                 await self._db.jobs.insert_one(document)
             except DuplicateKeyError:
+                if await self._db.jobs.find_one({"_id": job["job_id"]}, {"_id": 1}) is None:
+                    raise OutcomeUnknown("The job is just being stored; repeat the request.", retry_after=1) from None
                 return False
         return True
 
@@ -64,7 +66,9 @@ class JobStore:
                 await self._db.keys.insert_one({"_id": name, "body": body_hash, "at": now})
             except DuplicateKeyError:
                 known = await self._db.keys.find_one({"_id": name})
-                if known is not None and known["body"] != body_hash:
+                if known is None:
+                    raise OutcomeUnknown("The key is just being kept; repeat the request.", retry_after=1) from None
+                if known["body"] != body_hash:
                     raise CommandIdReused("This Idempotency-Key was used with another body.") from None
                 return True
         return False

@@ -125,7 +125,8 @@ class Store(SnapshotQueries, JobStore, KeyStore, EvidenceStore, ReportStore, Web
                 with contextlib.suppress(DuplicateKeyError):
                     await self._db.secrets.insert_one({"_id": "signing", "value": secrets.token_hex(32)})
                 found = await self._db.secrets.find_one({"_id": "signing"})
-        assert found is not None
+        if found is None:
+            raise Unavailable("The secret is just being made; try again soon.", retry_after=1)
         return bytes.fromhex(found["value"])
 
     # Journal
@@ -190,10 +191,11 @@ class Store(SnapshotQueries, JobStore, KeyStore, EvidenceStore, ReportStore, Web
             return error
 
     async def _collided(self, entry: Entry) -> Appended | Collision:
+        """What stands in the entry's place. Raises OutcomeUnknown while no majority has confirmed it."""
         async with guarded(self._timeout, writing=True):
             found = await self._db.journal.find_one({"_id": entry.key})
         if found is None:
-            raise OutcomeUnknown("The journal answered in contradictions.", retry_after=1)
+            raise OutcomeUnknown("The write may or may not have landed.", retry_after=1)
         stored = entry_of(found)
         return Appended(stored.mac) if stored.is_same_write(entry) else Collision(stored)
 
