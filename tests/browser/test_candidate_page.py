@@ -4,6 +4,7 @@ an accessibility checker says."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from livekit import api
 from livekit.protocol.models import TrackType
-from playwright.async_api import expect
+from playwright.async_api import WebSocketRoute, expect
 
 from tests.browser.accessibility import violations
 from tests.browser.candidate_page import CandidatePage, clock_is_right
@@ -243,6 +244,51 @@ async def test_the_time_runs_out(desk: Desk, candidate: Candidate) -> None:
     await page.heading("Question 2 of 2", seconds=20)
     answers = (await candidate.session())["answers"]
     assert [(a["answer"], a["source"]) for a in answers] == [("as far as I came", "draft")]
+
+
+async def test_the_end_comes_after_the_last_words(desk: Desk, candidate: Candidate) -> None:
+    """Drafts are answered with "again later": the end waits for them, and asks before it goes without them."""
+    made = await candidate.create(2, text_question_timer=600)
+    page, refused, away = CandidatePage(desk), asyncio.Event(), asyncio.Event()
+    away.set()
+
+    def answer(socket: WebSocketRoute) -> None:
+        def carry(text: str | bytes) -> None:
+            frame = json.loads(text)
+            if frame["type"] != "draft" or not away.is_set():
+                server.send(text)
+                return
+            refused.set()
+            socket.send(json.dumps(later | {"command_id": frame["command_id"]}))
+
+        server = socket.connect_to_server()
+        socket.on_message(carry)
+
+    later = {"type": "error", "code": "outcome_unknown", "detail": "Again later.", "retry_after": 0.5}
+    later["server_time"] = "2020-01-01T00:00:00Z"
+    await page.page.route_web_socket(re.compile("/ws/interview"), answer)
+    await desk.open(made["links"]["candidate"])
+    await page.to_the_start()
+    await page.start()
+    await page.write("the last words")
+    await page.press("End interview early")
+    await page.press("End interview")
+    asked = page.page.get_by_role("heading", name="What you wrote last is not saved")
+    await expect(asked).to_be_visible(timeout=30_000)
+    assert (await candidate.session())["status"] == "in_progress"
+    await page.press("Keep going")
+    await page.write(" of all")
+    await page.press("End interview early")
+    await page.press("End interview")
+    await expect(page.button("Ending…")).to_be_visible()
+    for _ in range(2):
+        refused.clear()
+        await asyncio.wait_for(refused.wait(), 10)
+    assert (await candidate.session())["status"] == "in_progress"
+    away.clear()
+    await page.heading(re.compile("ended|complete"), seconds=20)
+    session = await candidate.session()
+    assert [(a["answer"], a["source"]) for a in session["answers"]] == [("the last words of all", "draft")]
 
 
 async def test_what_the_page_sees_is_told(desk: Desk, candidate: Candidate) -> None:

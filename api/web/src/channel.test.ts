@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
+import { Draft } from "./candidate/drafts";
 import { Channel, type ChannelOptions, CommandError, type Frame } from "./channel";
 
 class FakeSocket {
@@ -220,6 +221,30 @@ test("an error with retry_after is sent again then, with the same id", async () 
   assert.deepEqual(FakeSocket.last.commands, [first, first]);
   reply("ok", first);
   assert.equal((await answered).type, "ok");
+});
+
+test("who ends after a draft is saved ends after it was sent again", async () => {
+  const channel = connect();
+  FakeSocket.last.accept();
+  const draft = new Draft({
+    sessionId: "s1",
+    index: 0,
+    store: null,
+    send: (body) => channel.send("draft", body),
+    onState: () => {},
+  });
+  draft.edit("the last words");
+  const ended = draft.flush().then(async (isSaved) => assert.ok(isSaved && (await channel.send("end"))));
+  const [first] = FakeSocket.last.commands;
+  reply("error", first, { code: "outcome_unknown", retry_after: 1 });
+  await settle();
+  assert.deepEqual(FakeSocket.last.commands, [first]);
+  elapse(1000);
+  reply("draft_saved", first, { revision: 1, saved: true });
+  await settle();
+  assert.deepEqual(FakeSocket.last.commands.map((c) => c.type), ["draft", "draft", "end"]);
+  reply("ok", FakeSocket.last.commands.at(-1));
+  await ended;
 });
 
 test("a reconnect sends it again sooner, and only once", () => {

@@ -1,6 +1,6 @@
 // The candidate's side of one question: the field, what is saved of it, and how it is submitted.
 
-import { useEffect, useId, useMemo, useState } from "preact/hooks";
+import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import { CommandError } from "../channel";
 import type { SaveState } from "./drafts";
 import { bytesOf, Draft, isTooLong, MAX_BYTES, wellFormed } from "./drafts";
@@ -13,7 +13,8 @@ import type { Question, ServerDraft } from "./types";
 
 /** What the countdown and the end button have the answer do. */
 export interface AnswerHandle {
-  flush(): void;
+  /** Sends what is written; see Draft. An answer that is on its way is what it waits for. */
+  flush(): Promise<boolean>;
 }
 
 const TEXT_HINT = "Ctrl+Enter submits.";
@@ -28,11 +29,13 @@ interface Props {
   isLost: boolean;
   isStill: boolean;
   isClosed: boolean;
+  isEnding: boolean;
   handle: { current: AnswerHandle | null };
   onSave(state: SaveState): void;
 }
 
-export function Answer({ kit, question, known, isLast, isTimeUp, isLost, isStill, isClosed, handle, onSave }: Props) {
+export function Answer(props: Props) {
+  const { kit, question, known, isLast, isTimeUp, isLost, isStill, isClosed, isEnding, handle, onSave } = props;
   const draft = useDraft(kit, question, known, onSave);
   const [text, setText] = useState(draft.text);
   const [language, setLanguage] = useState(() => initialLanguage(kit, draft));
@@ -40,9 +43,12 @@ export function Answer({ kit, question, known, isLast, isTimeUp, isLost, isStill
   const [asksEmpty, setAsksEmpty] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   const [fieldId, hintId] = [useId(), useId()];
-  handle.current = draft;
+  const sent = useRef<Promise<boolean> | null>(null);
+  handle.current = {
+    flush: () => sent.current?.then((isTaken) => isTaken || draft.flush()) ?? draft.flush(),
+  };
   const isCode = question.type === "coding";
-  const isReadOnly = isTimeUp || isStill || isClosed || isSending;
+  const isReadOnly = isTimeUp || isStill || isClosed || isSending || isEnding;
 
   useFlushWhen(draft, !isStill && !isLost);
   useEffect(() => {
@@ -59,7 +65,7 @@ export function Answer({ kit, question, known, isLast, isTimeUp, isLost, isStill
     draft.setLanguage(next);
     rememberLanguage(kit.store, next);
   };
-  const send = async () => {
+  const send = async (): Promise<boolean> => {
     setAsksEmpty(false);
     setProblem(null);
     setSending(true);
@@ -67,17 +73,20 @@ export function Answer({ kit, question, known, isLast, isTimeUp, isLost, isStill
     const answer = wellFormed(draft.text);
     try {
       await kit.channel.send("answer", { question_index: question.index, answer, ...(isCode && { language }) });
+      return true;
     } catch (error) {
+      sent.current = null;
       draft.resume();
       setSending(false);
       setProblem(refusal(error, isStill));
+      return false;
     }
   };
   const submit = () => {
     if (isReadOnly || asksEmpty) return;
     if (isTooLong(draft.text)) setProblem("Your answer is too long to be submitted. Please shorten it.");
     else if (draft.text.trim() === "") setAsksEmpty(true);
-    else void send();
+    else sent.current = send();
   };
 
   const field = { id: fieldId, value: text, readOnly: isReadOnly, describedBy: hintId, onEdit: edit };
@@ -111,7 +120,7 @@ export function Answer({ kit, question, known, isLast, isTimeUp, isLost, isStill
           title="Submit without an answer?"
           confirm="Submit empty answer"
           cancel="Keep writing"
-          onConfirm={() => void send()}
+          onConfirm={() => (sent.current = send())}
           onCancel={() => setAsksEmpty(false)}
         >
           <p>You have not written anything yet. You cannot come back to this question.</p>
@@ -150,10 +159,10 @@ function useDraft(
 /** What could not be saved goes out as soon as it can be, and before the page is out of sight. */
 function useFlushWhen(draft: Draft, canSave: boolean): void {
   useEffect(() => {
-    if (canSave && draft.state === "local") draft.flush();
+    if (canSave && draft.state === "local") void draft.flush();
   }, [canSave]);
   useEffect(() => {
-    const flush = () => draft.flush();
+    const flush = () => void draft.flush();
     document.addEventListener("visibilitychange", flush);
     return () => document.removeEventListener("visibilitychange", flush);
   }, []);

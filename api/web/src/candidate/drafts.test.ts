@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test, { mock } from "node:test";
-import { Draft, forgetDrafts, isTooLong, MAX_BYTES, readDraft, wellFormed } from "./drafts";
+import { Draft, forgetDrafts, isTooLong, MAX_BYTES, readDraft, wellFormed, within } from "./drafts";
 import type { ServerDraft, Store } from "./types";
 
 function memory(): Store {
@@ -91,6 +91,57 @@ test("flush sends at once, and only what is new", () => {
   draft.flush();
   draft.flush();
   assert.deepEqual(sent, [{ draft: "a", revision: 1 }]);
+});
+
+test("who flushes learns when all that is written is saved, also what is typed meanwhile", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const replies: (() => void)[] = [];
+  const { draft, sent } = desk({
+    answer: ({ revision }) => new Promise((resolve) => replies.push(() => resolve({ saved: true, revision }))),
+  });
+  let isSaved: boolean | undefined;
+  draft.edit("a");
+  void draft.flush().then((outcome) => (isSaved = outcome));
+  draft.edit("ab");
+  replies[0]!();
+  await settled();
+  assert.equal(isSaved, undefined);
+  t.mock.timers.tick(400);
+  assert.deepEqual(sent.map((s) => s.draft), ["a", "ab"]);
+  replies[1]!();
+  await settled();
+  assert.equal(isSaved, true);
+  assert.equal(await draft.flush(), true);
+  assert.equal(sent.length, 2);
+});
+
+test("who flushes learns that it is not taken, or that there is nothing to save", async () => {
+  const refused = desk({ answer: async () => Promise.reject({ code: "state_conflict" }) });
+  refused.draft.edit("a");
+  assert.equal(await refused.draft.flush(), false);
+  refused.draft.edit("x".repeat(MAX_BYTES + 1));
+  assert.equal(await refused.draft.flush(), false);
+  refused.draft.close();
+  assert.equal(await refused.draft.flush(), true);
+  const empty = desk();
+  assert.equal(await empty.draft.flush(), true);
+  assert.equal(empty.sent.length, 0);
+});
+
+test("a question that is closed meanwhile leaves nobody waiting", async () => {
+  const { draft } = desk({ answer: () => new Promise(() => {}) });
+  draft.edit("a");
+  const flushed = draft.flush();
+  draft.close();
+  assert.equal(await flushed, true);
+});
+
+test("nobody waits for longer than they want to", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const never = within(10_000, new Promise(() => {}));
+  t.mock.timers.tick(10_000);
+  assert.equal(await never, false);
+  assert.equal(await within(10_000, Promise.resolve(true)), true);
 });
 
 test("text that is deleted again is a draft too", async () => {

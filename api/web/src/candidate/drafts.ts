@@ -38,6 +38,7 @@ export class Draft {
   private isClosed = false;
   private pauseTimer: ReturnType<typeof setTimeout> | null = null;
   private latestTimer: ReturnType<typeof setTimeout> | null = null;
+  private waiters: ((isSaved: boolean) => void)[] = [];
 
   constructor(private readonly options: DraftOptions) {
     const kept = readDraft(options.store, options.sessionId, options.index);
@@ -66,11 +67,34 @@ export class Draft {
     this.keep();
   }
 
-  /** Sends what the server does not have, now. */
-  flush(): void {
+  /**
+   * Sends what the server does not have, now. Resolves with true once it has all that is written (or once the question
+   * is closed), with false as soon as it takes it not; as long as neither is known, it does not resolve.
+   */
+  flush(): Promise<boolean> {
     this.stopTimers();
-    if (this.isClosed || this.text === this.sentText) return;
-    if (isTooLong(this.text)) return this.become("too_long");
+    if (this.isClosed) return Promise.resolve(true);
+    if (this.text === "" && this.revision === 0) {
+      this.become("empty");
+      return Promise.resolve(true);
+    }
+    if (isTooLong(this.text)) {
+      this.become("too_long");
+      return Promise.resolve(false);
+    }
+    if (this.text !== this.sentText) this.transmit();
+    else if (this.state === "saved" || this.state === "empty") return Promise.resolve(true);
+    return new Promise((resolve) => this.waiters.push(resolve));
+  }
+
+  /** From now on nothing is sent: the answer itself is on its way, or the question is closed. */
+  close(): void {
+    this.isClosed = true;
+    this.stopTimers();
+    this.settle(true);
+  }
+
+  private transmit(): void {
     this.sentText = this.text;
     this.revision++;
     this.keep();
@@ -82,18 +106,12 @@ export class Draft {
     );
   }
 
-  /** From now on nothing is sent: the answer itself is on its way, or the question is closed. */
-  close(): void {
-    this.isClosed = true;
-    this.stopTimers();
-  }
-
   private changed(): void {
     this.sentText = null;
     this.become(isTooLong(this.text) ? "too_long" : "saving");
     if (this.pauseTimer !== null) clearTimeout(this.pauseTimer);
-    this.pauseTimer = setTimeout(() => this.flush(), PAUSE_MS);
-    this.latestTimer ??= setTimeout(() => this.flush(), AT_LEAST_EVERY_MS);
+    this.pauseTimer = setTimeout(() => void this.flush(), PAUSE_MS);
+    this.latestTimer ??= setTimeout(() => void this.flush(), AT_LEAST_EVERY_MS);
   }
 
   private answered(reply: { saved?: unknown; revision?: unknown }): void {
@@ -103,15 +121,25 @@ export class Draft {
     if (outrun) {
       // Another window of this interview got further: what is on this screen counts.
       this.sentText = null;
-      this.flush();
-    } else if (this.text === this.sentText) this.become(this.text === "" ? "empty" : "saved");
+      void this.flush();
+    } else if (this.text === this.sentText) {
+      this.become(this.text === "" ? "empty" : "saved");
+      this.settle(true);
+    }
     if (!this.isClosed) this.keep();
   }
 
   private refused(error: { code?: string }): void {
     this.sentText = null;
     this.become(error.code === "too_large" ? "too_long" : this.isKept ? "local" : "unsaved");
-    if (error.code === "internal_error" && !this.isClosed) this.latestTimer ??= setTimeout(() => this.flush(), AGAIN_MS);
+    this.settle(false);
+    if (error.code === "internal_error" && !this.isClosed) {
+      this.latestTimer ??= setTimeout(() => void this.flush(), AGAIN_MS);
+    }
+  }
+
+  private settle(isSaved: boolean): void {
+    for (const resolve of this.waiters.splice(0)) resolve(isSaved);
   }
 
   private keep(): void {
@@ -129,6 +157,17 @@ export class Draft {
   private stopTimers(): void {
     for (const timer of [this.pauseTimer, this.latestTimer]) if (timer !== null) clearTimeout(timer);
     this.pauseTimer = this.latestTimer = null;
+  }
+}
+
+/** Whether it has come to a good end within so many ms. */
+export async function within(ms: number, saving: Promise<boolean>): Promise<boolean> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const over = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), ms)));
+  try {
+    return await Promise.race([saving, over]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

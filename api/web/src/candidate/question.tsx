@@ -7,6 +7,7 @@ import { Answer } from "./answer";
 import { Banners, FullScreenNotice } from "./banners";
 import { Countdown } from "./countdown";
 import type { SaveState } from "./drafts";
+import { within } from "./drafts";
 import { useMedia } from "./hooks";
 import type { Kit } from "./kit";
 import type { Interview } from "./machine";
@@ -16,6 +17,8 @@ import type { Question, Session } from "./types";
 
 /** Before the end, so that what was typed last is on the server when time runs out. */
 const FLUSH_AT_MS = [1_000, 0];
+/** How long the end waits for what was written last. */
+const LAST_WORDS_MS = 10_000;
 
 interface Props {
   kit: Kit;
@@ -30,6 +33,7 @@ interface Props {
 export function QuestionRoom(props: Props) {
   const { kit, now, session, question } = props;
   const [save, setSave] = useState<SaveState>("empty");
+  const [isEnding, setEnding] = useState(false);
   const [overIndex, setOverIndex] = useState<number | null>(null);
   const answer = useRef<AnswerHandle>(null);
   const remaining = useRef(Infinity);
@@ -37,7 +41,7 @@ export function QuestionRoom(props: Props) {
   const isClosed = now.closedIndex === index;
 
   const onTick = (ms: number) => {
-    if (FLUSH_AT_MS.some((mark) => remaining.current > mark && ms <= mark)) answer.current?.flush();
+    if (FLUSH_AT_MS.some((mark) => remaining.current > mark && ms <= mark)) void answer.current?.flush();
     remaining.current = ms;
     setOverIndex(ms <= 0 && question.deadline !== null ? index : null);
   };
@@ -70,11 +74,12 @@ export function QuestionRoom(props: Props) {
           isLost={now.loss !== null}
           isStill={standstill(now) !== null}
           isClosed={isClosed}
+          isEnding={isEnding}
           handle={answer}
           onSave={setSave}
         />
         <Side kit={kit} session={session} usesCamera={props.usesCamera} />
-        <EndEarly kit={kit} answer={answer} />
+        <EndEarly kit={kit} answer={answer} isEnding={isEnding} setEnding={setEnding} />
       </main>
     </>
   );
@@ -128,17 +133,27 @@ function Side({ kit, session, usesCamera }: { kit: Kit; session: Session; usesCa
   );
 }
 
-function EndEarly({ kit, answer }: { kit: Kit; answer: { current: AnswerHandle | null } }) {
-  const [asks, setAsks] = useState(false);
-  const [isEnding, setEnding] = useState(false);
+interface EndProps {
+  kit: Kit;
+  answer: { current: AnswerHandle | null };
+  isEnding: boolean;
+  setEnding(isEnding: boolean): void;
+}
+
+/** The end takes what the server has of the open question, so it goes out after what was written last. */
+function EndEarly({ kit, answer, isEnding, setEnding }: EndProps) {
+  const [asks, setAsks] = useState<"early" | "unsaved" | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
-  const end = async () => {
-    setAsks(false);
+  const end = async (isSaved: Promise<boolean>) => {
+    setAsks(null);
     setEnding(true);
     setProblem(null);
-    answer.current?.flush();
     try {
-      await kit.channel.send("end");
+      if (await within(LAST_WORDS_MS, isSaved)) await kit.channel.send("end");
+      else {
+        setEnding(false);
+        setAsks("unsaved");
+      }
     } catch (error) {
       setEnding(false);
       if (error instanceof CommandError && error.code !== "closed") setProblem(error.message);
@@ -146,24 +161,44 @@ function EndEarly({ kit, answer }: { kit: Kit; answer: { current: AnswerHandle |
   };
   return (
     <div class="end-early">
-      <button type="button" class="quiet" aria-disabled={isEnding} onClick={() => !isEnding && setAsks(true)}>
+      <button type="button" class="quiet" aria-disabled={isEnding} onClick={() => !isEnding && setAsks("early")}>
         {isEnding ? "Ending…" : "End interview early"}
       </button>
       <p class="error" role="alert">
         {problem}
       </p>
-      {asks && (
+      {asks !== null && (
         <Confirm
-          title="End the interview now?"
-          confirm="End interview"
-          cancel="Keep going"
+          key={asks}
+          {...ENDING[asks]}
           isDangerous
-          onConfirm={() => void end()}
-          onCancel={() => setAsks(false)}
+          onConfirm={() => void end(asks === "unsaved" ? Promise.resolve(true) : lastWords(answer.current))}
+          onCancel={() => setAsks(null)}
         >
-          <p>Your answers and what you have written for this question are kept. You cannot continue afterwards.</p>
+          <p>{ENDING[asks].text}</p>
         </Confirm>
       )}
     </div>
   );
 }
+
+function lastWords(answer: AnswerHandle | null): Promise<boolean> {
+  return answer?.flush() ?? Promise.resolve(true);
+}
+
+const ENDING = {
+  early: {
+    title: "End the interview now?",
+    confirm: "End interview",
+    cancel: "Keep going",
+    text: "Your answers and what you have written for this question are kept. You cannot continue afterwards.",
+  },
+  unsaved: {
+    title: "What you wrote last is not saved",
+    confirm: "End without it",
+    cancel: "Keep going",
+    text:
+      "The service does not have the last of your text. If you end the interview now, only what was saved before counts. " +
+      "If you keep going, it is tried again, and you can end a little later.",
+  },
+};
