@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
 import { Channel } from "../channel";
 import { Banners } from "./banners";
-import { forgetDrafts } from "./drafts";
+import { forgetDrafts, isCutShort } from "./drafts";
 import { Closed, Connecting, Ending } from "./ending";
 import { leaveFullScreen } from "./fullscreen";
 import { useTabState } from "./hooks";
@@ -17,7 +17,7 @@ import { Devices } from "./steps/devices";
 import { Ready } from "./steps/ready";
 import { ReferencePicture } from "./steps/reference";
 import { Stills } from "./stills";
-import type { PageConfig, Session, Store } from "./types";
+import type { PageConfig, SavedAnswer, Session, Store } from "./types";
 import { Video } from "./video";
 import { Outbox, watchPage } from "./watch";
 
@@ -134,12 +134,18 @@ function Step({ kit, session, stage, tab, setTab }: Omit<ScreenProps, "now"> & {
 function assemble({ config, token, store }: Props, dispatch: Kit["dispatch"], drawAgain: () => void): Kit {
   const media = new Media();
   const video = new Video(config.session_id, media, drawAgain);
+  const cutShort = new Set<number>(); // noted when it is first told: the device forgets what is answered
+  const compare = (answers: SavedAnswer[]) => {
+    for (const answer of answers) if (isCutShort(store, config.session_id, answer)) cutShort.add(answer.question_index);
+  };
   const channel: Channel = new Channel({
     sessionId: config.session_id,
     token,
     role: "candidate",
     onFrame(frame) {
-      dispatch({ kind: "frame", frame });
+      if (frame.type === "state") compare(frame.session.answers);
+      else if (frame.type === "question_expired" && frame.answer) compare([frame.answer]);
+      dispatch({ kind: "frame", frame, isCutShort: cutShort.has(frame.question_index) });
       if (frame.type === "livekit") video.roomIs(frame.livekit);
       else if (frame.type === "state") video.roomIs(frame.session.livekit);
     },

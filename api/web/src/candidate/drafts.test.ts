@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test, { mock } from "node:test";
-import { Draft, forgetDrafts, isTooLong, MAX_BYTES, readDraft, wellFormed, within } from "./drafts";
+import { Draft, forgetDrafts, isCutShort, isTooLong, MAX_BYTES, readDraft, wellFormed, within } from "./drafts";
 import type { ServerDraft, Store } from "./types";
 
 function memory(): Store {
@@ -256,6 +256,18 @@ test("drafts of closed questions go, those of others and of other sessions stay"
   forgetDrafts(store, "s");
   assert.equal(readDraft(store, "s", 1), null);
   assert.equal(readDraft(store, "t", 0)?.text, "x");
+});
+
+test("an answer is cut short if the device has more of it than what counts", () => {
+  const store = memory();
+  store.setItem("interview-draft:s:1", JSON.stringify({ text: "as far as I came" }));
+  const counts = (answer: string, source: "draft" | "timeout" | "submitted", question_index = 1) =>
+    isCutShort(store, "s", { question_index, answer, source, language: null });
+  assert.equal(counts("as far", "draft"), true);
+  assert.equal(counts("", "timeout"), true);
+  assert.equal(counts("as far as I came", "draft"), false);
+  assert.equal(counts("as far", "submitted"), false);
+  assert.equal(counts("as far", "draft", 2), false);
 });
 
 test("half characters and NUL do not reach the server", () => {

@@ -1,6 +1,6 @@
 // The text of a question that is being answered: on the device with each keystroke, on the server a little later.
 
-import type { ServerDraft, Store } from "./types";
+import type { SavedAnswer, ServerDraft, Store } from "./types";
 
 /** `local`: the server does not have it, the device does. `unsaved`: neither has it. */
 export type SaveState = "empty" | "saved" | "saving" | "local" | "unsaved" | "too_long";
@@ -193,6 +193,12 @@ export function readDraft(store: Store | null, sessionId: string, index: number)
   } catch {
     return null;
   }
+}
+
+/** Whether the device has more of an answer than the server was told before time ran out. */
+export function isCutShort(store: Store | null, sessionId: string, answer: SavedAnswer): boolean {
+  const kept = readDraft(store, sessionId, answer.question_index);
+  return kept !== null && answer.source !== "submitted" && wellFormed(kept.text) !== answer.answer;
 }
 
 /** Removes the drafts of the session for which `isOver` holds; all of them if it is not given. */

@@ -106,6 +106,14 @@ test("what a state frame has already changes nothing when it comes again, but is
   assert.equal(standstill(after(state(running(), 20), paused)), null);
 });
 
+test("it is not called saved what could not be saved before time ran out", () => {
+  const expired = (source: string) => ({ ...saved(0, 12), type: "question_expired", answer: { ...saved(0, 12).answer, source } });
+  const told = (source: string) =>
+    reduce(after(state(running())), { kind: "frame", frame: expired(source), isCutShort: true }).notice?.text;
+  assert.match(told("draft") ?? "", /could not be saved in time; what was saved before is your answer/);
+  assert.match(told("timeout") ?? "", /What you had written could not be saved in time/);
+});
+
 test("time that is added is told, and the clock is that of the frame", () => {
   const question = { ...OPEN, deadline: "2026-11-24T09:01:30.000Z" };
   const extended = after(state(running()), { type: "extended", seq: 6, seconds: 30, question });

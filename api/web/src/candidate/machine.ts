@@ -35,7 +35,7 @@ export interface Interview {
 }
 
 export type Action =
-  | { kind: "frame"; frame: FrameLike }
+  | { kind: "frame"; frame: FrameLike; isCutShort?: boolean }
   | { kind: "lost"; since: number }
   | { kind: "closed"; code: number }
   | { kind: "session"; session: Session };
@@ -55,7 +55,7 @@ export const START: Interview = {
 export function reduce(now: Interview, action: Action): Interview {
   switch (action.kind) {
     case "frame":
-      return onFrame(now, action.frame);
+      return onFrame(now, action.frame, action.isCutShort ?? false);
     case "lost":
       return now.loss || now.closedCode !== null
         ? now
@@ -67,11 +67,11 @@ export function reduce(now: Interview, action: Action): Interview {
   }
 }
 
-function onFrame(now: Interview, frame: FrameLike): Interview {
+function onFrame(now: Interview, frame: FrameLike, isCutShort: boolean): Interview {
   if (frame.type === "state") return onState(now, frame);
   // What was missed comes after a `state` that has it already: it is told, and changes nothing.
   const known = frame.seq !== undefined && frame.seq <= now.asOf;
-  return known ? told(now, frame) : told(changed(now, frame), frame);
+  return told(known ? now : changed(now, frame), frame, isCutShort);
 }
 
 function onState(now: Interview, frame: FrameLike): Interview {
@@ -153,11 +153,11 @@ function milliseconds(seconds: unknown, otherwise: number): number {
   return typeof seconds === "number" ? seconds * 1000 : otherwise;
 }
 
-function told(now: Interview, frame: FrameLike): Interview {
+function told(now: Interview, frame: FrameLike, isCutShort: boolean): Interview {
   const credited = now.notice?.creditedMs;
   if (frame.type === "clock_credited" && frame.cause === "network" && credited !== undefined)
     return { ...now, notice: backAgain(now, credited + frame.seconds * 1000) };
-  const text = sentence(frame);
+  const text = sentence(frame, isCutShort);
   return text ? { ...now, notice: { id: nextId(now), text } } : now;
 }
 
@@ -171,20 +171,25 @@ function nextId(now: Interview): number {
 }
 
 /** What a frame says to the candidate in words. A pause has its own place on the page. */
-function sentence(frame: FrameLike): string | null {
+function sentence(frame: FrameLike, isCutShort: boolean): string | null {
   switch (frame.type) {
     case "extended":
       return `${wereAdded(frame.seconds)} to your time.`;
     case "clock_credited":
       return frame.seconds < 1 ? null : `${wereAdded(frame.seconds)} to your time, ${because(frame.cause)}.`;
     case "question_expired":
-      return `Time for question ${frame.question_index + 1} ran out. ${keptWords(frame.answer?.source)}`;
+      return `Time for question ${frame.question_index + 1} ran out. ${keptWords(frame.answer?.source, isCutShort)}`;
     default:
       return null;
   }
 }
 
-function keptWords(source: string | undefined): string {
+function keptWords(source: string | undefined, isCutShort: boolean): string {
+  if (isCutShort) {
+    return source === "timeout"
+      ? "What you had written could not be saved in time."
+      : "The last of what you had written could not be saved in time; what was saved before is your answer.";
+  }
   return source === "timeout" ? "Nothing had been written." : "What you had written is saved.";
 }
 
