@@ -188,6 +188,39 @@ test("a device that knows less than the server starts above what the server has"
   assert.equal(states.at(-1), "saved");
 });
 
+test("what was not saved is never called saved, and is sent again with a newer revision", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let isMoving = true;
+  const { draft, sent, states } = desk({
+    answer: async ({ revision }) => (isMoving ? { saved: false, revision: 0 } : { saved: true, revision }),
+  });
+  let isSaved: boolean | undefined;
+  draft.edit("the last words");
+  void draft.flush().then((outcome) => (isSaved = outcome));
+  await settled();
+  assert.deepEqual(states, ["saving", "local"]);
+  isMoving = false;
+  t.mock.timers.tick(3_000);
+  await settled();
+  assert.deepEqual(sent.map((s) => s.revision), [1, 2]);
+  assert.deepEqual(states, ["saving", "local", "saving", "saved"]);
+  assert.equal(isSaved, true);
+});
+
+test("a reply that two drafts wait for is that of the newer one", async () => {
+  let reply: (() => void) | undefined;
+  const replied = new Promise<Reply>((resolve) => (reply = () => resolve({ saved: false, revision: 7 })));
+  const { draft, sent, states } = desk({ answer: ({ revision }) => (revision <= 2 ? replied : new Promise(() => {})) });
+  draft.edit("a");
+  void draft.flush();
+  draft.edit("ab");
+  void draft.flush();
+  reply!();
+  await settled();
+  assert.deepEqual(sent.map((s) => s.revision), [1, 2, 8]);
+  assert.equal(states.at(-1), "saving");
+});
+
 test("an answer to an older draft does not call newer text saved", async () => {
   const { draft, states } = desk();
   draft.edit("a");

@@ -96,12 +96,12 @@ export class Draft {
 
   private transmit(): void {
     this.sentText = this.text;
-    this.revision++;
+    const revision = ++this.revision;
     this.keep();
     this.become("saving");
     const { index: question_index, send } = this.options;
-    send({ question_index, draft: wellFormed(this.text), revision: this.revision }).then(
-      (reply) => this.answered(reply),
+    send({ question_index, draft: wellFormed(this.text), revision }).then(
+      (reply) => this.answered(reply, revision),
       (error: { code?: string }) => this.refused(error),
     );
   }
@@ -114,28 +114,36 @@ export class Draft {
     this.latestTimer ??= setTimeout(() => void this.flush(), AT_LEAST_EVERY_MS);
   }
 
-  private answered(reply: { saved?: unknown; revision?: unknown }): void {
-    const stored = typeof reply.revision === "number" ? reply.revision : this.revision;
-    const outrun = reply.saved === false && stored >= this.revision;
-    this.revision = Math.max(this.revision, stored);
-    if (outrun) {
-      // Another window of this interview got further: what is on this screen counts.
-      this.sentText = null;
-      void this.flush();
-    } else if (this.text === this.sentText) {
+  /** `sent`: what it answers. It also answers an older one in whose place that was sent, which then says nothing. */
+  private answered(reply: { saved?: unknown; revision?: unknown }, sent: number): void {
+    if (sent !== this.revision) return;
+    const stored = typeof reply.revision === "number" ? reply.revision : sent;
+    this.revision = Math.max(sent, stored);
+    if (reply.saved === false) this.notTaken(stored >= sent);
+    else if (this.text === this.sentText) {
       this.become(this.text === "" ? "empty" : "saved");
       this.settle(true);
     }
     if (!this.isClosed) this.keep();
   }
 
+  /** What is on this screen counts, whatever another window of this interview, or an older owner, has written. */
+  private notTaken(isOutrun: boolean): void {
+    this.sentText = null;
+    if (isOutrun) return void this.flush();
+    this.become(this.isKept ? "local" : "unsaved");
+    this.sendAgain();
+  }
+
   private refused(error: { code?: string }): void {
     this.sentText = null;
     this.become(error.code === "too_large" ? "too_long" : this.isKept ? "local" : "unsaved");
     this.settle(false);
-    if (error.code === "internal_error" && !this.isClosed) {
-      this.latestTimer ??= setTimeout(() => void this.flush(), AGAIN_MS);
-    }
+    if (error.code === "internal_error") this.sendAgain();
+  }
+
+  private sendAgain(): void {
+    if (!this.isClosed) this.latestTimer ??= setTimeout(() => void this.flush(), AGAIN_MS);
   }
 
   private settle(isSaved: boolean): void {
