@@ -225,7 +225,8 @@ class Session:
         """Store the text in progress of the open question; durable on return. It was received at `received_at` (ms), by
         default `now`.
 
-        Raises StateConflict if that question is not open, InvalidInput for an index out of range.
+        Raises StateConflict if that question is not open, InvalidInput for an index out of range, and Moved (its owner:
+        Fenced) if a newer owner has put its epoch on the draft.
         """
         await self.settle(now)
         at = now if received_at is None else min(received_at, now)
@@ -255,8 +256,10 @@ class Session:
             self.draft = draft
             return DraftSaved(wanted, True)
         stored = await self._stored_draft(index)
-        if stored is not None and stored.epoch > state.epoch and self.owned:
-            self._fence()
+        if stored is not None and stored.epoch > state.epoch:
+            if self.owned:
+                self._fence()
+            raise Moved("The session has just been taken up elsewhere.", session_id=state.session_id, retry_after=1)
         self.draft = stored or self.draft
         return DraftSaved(stored.revision if stored else current, False)
 

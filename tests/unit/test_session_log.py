@@ -14,6 +14,7 @@ import pytest
 from orchestrator.errors import (
     CommandIdReused,
     Fenced,
+    Moved,
     NotFound,
     OutcomeUnknown,
     StaleVersion,
@@ -378,6 +379,19 @@ async def test_a_replaced_owner_cannot_save_a_draft() -> None:
         await old.save_draft(0, "late", 8, T0 + 3_000)
     assert old.fenced and journal.drafts[("s1", 0)].text == "so far"
     assert (await new.save_draft(0, "more", 8, T0 + 4_000)).saved
+
+
+async def test_who_finds_the_draft_in_newer_hands_is_sent_there_and_not_told_that_it_is_not_saved() -> None:
+    """A front end that has read a session without an actor, which is taken up before it writes."""
+    journal = MemoryJournal()
+    await new_session(journal)
+    await (await held(journal, "old")).save_draft(0, "so far", 7, T0 + 1_000)
+    front_end = await Session.load(journal, "s1")
+    new = await held(journal, "new", T0 + 2_000)
+    await new.settle(T0 + 2_000)
+    with pytest.raises(Moved):
+        await front_end.save_draft(0, "so far, and more", 8, T0 + 3_000)
+    assert await new.save_draft(0, "so far, and more", 8, T0 + 3_000) == DraftSaved(8, True)
 
 
 async def test_a_replaced_owner_cannot_save_the_first_draft_either() -> None:
