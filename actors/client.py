@@ -220,14 +220,15 @@ class InterviewClient:
         """Have the session's actor do something, or do it here for a session that has none."""
         give_up, lost, pause = _loop_time() + COMMAND_SECONDS, None, RESEND_SECONDS
         while True:
-            holder = await self._holder(session_id, lost, give_up)
-            if isinstance(holder, Session):
-                return await here(holder)
-            name, handle = holder
+            name = None
             try:
+                holder = await self._holder(session_id, lost, give_up)
+                if isinstance(holder, Session):
+                    return await here(holder)
+                name, handle = holder
                 return await self._call(session_id, name, handle, method, (session_id, *args), give_up)
             except (Moved, Fenced, cluster.ActorGone, cluster.ActorSilent) as error:
-                lost = name
+                lost = name or lost
                 pause = await self._before_resend(session_id, error, give_up, pause)
 
     async def delete(self, session_id: str, caller: Caller, if_match: int | None = None) -> None:
