@@ -125,10 +125,15 @@ class WarmPool:
             metrics.count(metrics.REFUSED_STARTS)
             raise ClusterFull("Every place for a live interview is taken; try again soon.", retry_after=5)
         try:
-            return await asyncio.wait_for(waiter, wait_seconds)
-        except TimeoutError:
+            await asyncio.wait({waiter}, timeout=wait_seconds)  # wait_for may lose an actor that comes as it ends
+        except asyncio.CancelledError:
+            if not waiter.cancel():
+                self.add(waiter.result())
+            raise
+        if waiter.cancel():
             metrics.count(metrics.REFUSED_STARTS)
-            raise ClusterFull("No actor was free in time; try again soon.", retry_after=2) from None
+            raise ClusterFull("No actor was free in time; try again soon.", retry_after=2)
+        return waiter.result()
 
     def refill(self) -> None:
         """Start what is missing: as many at a time as may be while somebody waits or will soon, else one by one."""

@@ -14,7 +14,7 @@ from actors.interview import Holding
 from actors.pool import SURPLUS_AFTER_SECONDS, Warm, WarmPool
 from actors.scaling import Amount, NodeRoom
 from orchestrator.errors import ClusterFull
-from tests.unit.virtual import run_virtual
+from tests.unit.virtual import VirtualLoop, run_virtual
 
 
 class Cluster:
@@ -112,6 +112,39 @@ def test_an_actor_that_comes_up_after_its_waiter_gave_up_is_kept(ray: Cluster) -
         assert (await pool.take(0.1)).name == "actor-1"
 
     run(scenario)
+
+
+def test_an_actor_that_comes_up_as_the_wait_ends_is_given(ray: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(asyncio, "wait_for", as_since_python_3_12)
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 0)
+        take = asyncio.create_task(pool.take(1))
+        loop = asyncio.get_running_loop()
+        loop.call_later(1, pool.add, Warm("actor-9", "actor-9", "node-1"))
+        await asyncio.sleep(0.5)
+        assert isinstance(loop, VirtualLoop)
+        loop.advance(1)  # the loop is held up: both are due in its next turn
+        assert (await take).name == "actor-9" and pool.ready == 0
+
+    run(scenario)
+
+
+def test_an_actor_for_somebody_who_has_just_left_is_kept(ray: Cluster) -> None:
+    async def scenario() -> None:
+        pool = WarmPool(ray.start, wanted=0, at_once=lambda: 0)
+        take = asyncio.create_task(pool.take(1))
+        await asyncio.sleep(0.5)
+        pool.add(Warm("actor-9", "actor-9", "node-1"))
+        take.cancel()
+        await asyncio.wait({take})
+        assert take.cancelled() and pool.ready == 1
+
+    run(scenario)
+
+
+async def as_since_python_3_12(work: Awaitable[Any], seconds: float) -> Any:
+    async with asyncio.timeout(seconds):
+        return await work
 
 
 def test_an_actor_that_died_while_warm_is_thrown_away(ray: Cluster) -> None:
