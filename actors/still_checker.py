@@ -18,7 +18,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.clock import wall_ms
@@ -101,18 +101,31 @@ class Batch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A still that was looked at, without its image, and what it came to."""
+
+    id: str
+    at: int
+    sha256: str
+    verdict: str
+    because: str | None
+
+
 @dataclass(slots=True)
 class Watch:
-    """One session whose stills come here. `before`: the last still, if it was not kept. `entered`: the last still."""
+    """One session whose stills come here. `before`: the last still, if it was not kept. `entered`: the last still.
+    `unfinished`: the last still, while nobody knows whether the storage has what it came to."""
 
     flagger: Flagger
     kept: list[str]
     template: bytes | None = None
     reference_at: int | None = None
     used_at: int = 0
-    before: tuple[str, int, str, str] | None = None
+    before: Checked | None = None
     trouble: bool = False
     entered: str = ""
+    unfinished: Checked | None = None
     batch: Batch = field(default_factory=Batch)
     unsent: NoteFrames | NoteSightings | None = None
 
@@ -222,7 +235,7 @@ class StillChecker:
         due = watch.batch.since is not None and now - watch.batch.since >= BATCH_MS
         if due or watch.unsent is not None or watch.batch.sightings:
             await self._note(session_id, watch)
-        if now - watch.used_at > IDLE_MS and watch.unsent is None:
+        if now - watch.used_at > IDLE_MS and watch.unsent is None and watch.unfinished is None:
             self._watches.pop(session_id, None)
 
     def _turn(self, session_id: str) -> None:
@@ -238,7 +251,12 @@ class StillChecker:
         self._behind.setdefault(session_id)
 
     async def _one(self, session_id: str) -> bool:
-        """Look at the session's next still. Whether there may be another one."""
+        """Look at the session's next still, or finish the one before it. Whether there may be another one."""
+        known = self._watches.get(session_id)
+        if known is not None and known.unfinished is not None:
+            await self._finish(known, known.unfinished)
+            await self._note_seen(session_id, known)
+            return True
         given = self._given.get(session_id)
         if session_id in self._behind:
             still = await self._store.next_pending(session_id)
@@ -256,8 +274,7 @@ class StillChecker:
         _, waiting = self._waiting.get(still.id, ("", None))
         if waiting is not None and not waiting.done():
             waiting.set_result(glance)
-        if watch.batch.sightings or watch.batch.kept:
-            await self._note(session_id, watch)
+        await self._note_seen(session_id, watch)
         return True
 
     async def _watch(self, session_id: str) -> Watch:
@@ -310,13 +327,21 @@ class StillChecker:
         if watch.entered != still.id:
             watch.entered = still.id
             self._enter(watch, still, result)
-        found = await self._store.finish_still(still.id, verdict, because, self._clock() + self._keep_ms)
-        if result is None:
-            await self._store.drop_stills([still.id])
-            return Glance(verdict, None, watch.flagger.dense, error)
-        if found:
-            await self._keep(watch, still, verdict, because)
-        return Glance(verdict, len(result.faces), watch.flagger.dense)
+        watch.unfinished = Checked(still.id, still.at, still.sha256, verdict, because)
+        await self._finish(watch, watch.unfinished)
+        faces = len(result.faces) if result is not None else None
+        return Glance(verdict, faces, watch.flagger.dense, error)
+
+    async def _finish(self, watch: Watch, checked: Checked) -> None:
+        """Have the storage write down what a still came to, and keep it if it is to be kept. If the storage fails in
+        between, the session's next turn does it again: this still is perhaps not among those that wait any more."""
+        until = self._clock() + self._keep_ms
+        found = await self._store.finish_still(checked.id, checked.verdict, checked.because, until)
+        if checked.verdict == UNREADABLE:
+            await self._store.drop_stills([checked.id])
+        elif found:
+            await self._keep(watch, checked)
+        watch.unfinished = None
 
     def _enter(self, watch: Watch, still: Still, result: FrameResult | None) -> None:
         batch, now = watch.batch, self._clock()
@@ -336,7 +361,7 @@ class StillChecker:
         If that process's last command is still on its way, the journal has it twice.
         """
         verdict = Verdict(still.verdict or Verdict.OK)
-        self._note_kept(watch, still.id, still.at, still.sha256, verdict, still.because)
+        self._note_kept(watch, Checked(still.id, still.at, still.sha256, verdict, still.because))
         if not timed:
             watch.batch.times.append(still.at)
         detail = {"still": still.id, "sha256": still.sha256}
@@ -351,29 +376,36 @@ class StillChecker:
             watch.template = None
             return await asyncio.to_thread(self._check, still.image, None)
 
-    async def _keep(self, watch: Watch, still: Still, verdict: str, because: str | None) -> None:
-        """Note this one if it is kept. The one before is kept too if something is seen now, else it goes."""
-        before = watch.before
-        watch.before = None if because is not None else (still.id, still.at, still.sha256, verdict)
-        watch.trouble = verdict != Verdict.OK
-        if because is not None:
-            watch.kept.append(still.id)
-            self._note_kept(watch, still.id, still.at, still.sha256, verdict, because)
-        if before is not None and not watch.trouble:
-            await self._store.drop_stills([before[0]])
-        elif before is not None and await self._store.keep_still(before[0], BEFORE, self._clock() + self._keep_ms):
-            watch.kept.insert(-1, before[0])
-            self._note_kept(watch, *before, BEFORE)
+    async def _keep(self, watch: Watch, checked: Checked) -> None:
+        """Note this one if it is kept. The one before is kept too if something is seen now, else it goes. Can be
+        repeated if the storage fails."""
+        watch.trouble = checked.verdict != Verdict.OK
+        if checked.because is not None and checked.id not in watch.kept:
+            watch.kept.append(checked.id)
+            self._note_kept(watch, checked)
+        if (before := watch.before) is not None:
+            if not watch.trouble:
+                await self._store.drop_stills([before.id])
+            elif await self._store.keep_still(before.id, BEFORE, self._clock() + self._keep_ms):
+                watch.kept.insert(-1, before.id)
+                self._note_kept(watch, replace(before, because=BEFORE))
+            watch.before = None
         if going := thinned(watch.kept):
             await self._store.drop_stills(going)
             watch.kept = [kept for kept in watch.kept if kept not in set(going)]
             watch.batch.thinned += going
+        if checked.because is None:
+            watch.before = checked
 
-    def _note_kept(self, watch: Watch, still_id: str, at: int, sha256: str, verdict: str, because: str) -> None:
+    def _note_kept(self, watch: Watch, checked: Checked) -> None:
         if watch.batch.since is None:  # the one that it came with was noted meanwhile
             watch.batch.since = self._clock()
-        kept = {"id": still_id, "at": at, "sha256": sha256, "because": because, "verdict": verdict}
-        watch.batch.kept.append(kept)
+        watch.batch.kept.append(asdict(checked))
+
+    async def _note_seen(self, session_id: str, watch: Watch) -> None:
+        """Note at once what somebody waits for."""
+        if watch.batch.sightings or watch.batch.kept:
+            await self._note(session_id, watch)
 
     async def _note(self, session_id: str, watch: Watch) -> None:
         """Enter the batch into the session's journal. One of unknown outcome is sent again unchanged, first of all."""

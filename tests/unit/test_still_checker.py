@@ -21,7 +21,15 @@ from actors.still_checker import (
     Glance,
     StillChecker,
 )
-from orchestrator.errors import InvalidInput, NotAnImage, NotFound, OrchestratorError, Unavailable, UnusableTemplate
+from orchestrator.errors import (
+    InvalidInput,
+    NotAnImage,
+    NotFound,
+    OrchestratorError,
+    OutcomeUnknown,
+    Unavailable,
+    UnusableTemplate,
+)
 from orchestrator.interview.commands import Caller, Command, NoteErased, NoteFrames, NoteReference, NoteSightings, Start
 from orchestrator.interview.decide import created, decide
 from orchestrator.interview.entry import Entry, new_entry
@@ -606,6 +614,39 @@ def test_a_still_whose_sighting_was_noted_before_it_was_kept_is_noted_as_kept_to
     run(scenario)
 
 
+@pytest.mark.parametrize("lost", ["finish_still", "keep_still", "drop_stills"])
+def test_a_still_is_noted_as_kept_although_the_reply_was_lost(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
+    """The storage has done what it was told, so that the still is not among those that wait any more."""
+
+    async def scenario(world: World) -> None:
+        real = getattr(world.store, lost)
+        await world.series(OK, OK)
+
+        async def loses(*args: Any) -> None:
+            monkeypatch.setattr(world.store, lost, real)
+            await real(*args)
+            raise OutcomeUnknown("the reply was lost")
+
+        monkeypatch.setattr(world.store, lost, loses)
+        await world.store_only("q0", OK if lost == "drop_stills" else ABSENT)
+        await world.sweep_for(15)
+        assert getattr(world.store, lost) == real
+        await world.series(ABSENT, OK, OK, prefix="r")
+        await world.sweep_for(45)
+        before = "q0" if lost == "drop_stills" else "p1"
+        assert world.kept().keys() >= {"p0", before, "r0", "r1"}
+        assert world.noted_as_kept() == world.kept()
+        noted = [kept["id"] for frames in world.frames for kept in frames.kept]
+        assert len(noted) == len(set(noted)), "each of them once"
+        assert world.state().proctoring.stills_checked == 6
+        assert [shows for shows, _ in world.checked] == [shows.encode() for shows in shown(lost)], "and looked at once"
+
+    def shown(lost: str) -> list[str]:
+        return [OK, OK, OK if lost == "drop_stills" else ABSENT, ABSENT, OK, OK]
+
+    run(scenario)
+
+
 # Whose turn it is
 
 
@@ -769,13 +810,14 @@ def test_what_was_kept_is_noted_although_its_checker_died_before_it_could() -> N
     run(scenario)
 
 
-def test_a_still_is_noted_as_kept_although_the_one_before_could_not_be() -> None:
+def test_the_one_before_is_kept_although_the_storage_failed_at_it() -> None:
     async def scenario(world: World) -> None:
         await world.series(OK, OK)
         world.store.failing["keep_still"] = [Unavailable("away")]
         await world.store_only("q0", ABSENT)
         await world.sweep_for(45)
-        assert world.noted_as_kept() == world.kept() == {"p0": "the first one", "q0": "it shows face_absent"}
+        kept = {"p0": "the first one", "p1": "the last one before", "q0": "it shows face_absent"}
+        assert world.noted_as_kept() == world.kept() == kept
 
     run(scenario)
 
