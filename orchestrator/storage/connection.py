@@ -7,7 +7,10 @@ majority has confirmed, and every call ends within the limit, whatever the URL s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +20,7 @@ from pymongo import ReadPreference
 from pymongo.errors import (
     DocumentTooLarge,
     DuplicateKeyError,
+    OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
@@ -25,7 +29,11 @@ from pymongo.write_concern import WriteConcern
 
 from orchestrator.errors import InvalidInput, OrchestratorError, OutcomeUnknown, Unavailable
 
+log = logging.getLogger(__name__)
+
 TRIES = 10
+SAY_EVERY_SECONDS = 10.0
+_said_at = float("-inf")
 DURABLE = WriteConcern(w="majority", j=True)
 CONFIRMED = ReadConcern("majority")
 """A failover takes back nothing that was read so; what was written and acknowledged is seen."""
@@ -78,6 +86,18 @@ async def changed(
     raise Unavailable("It is being changed by others; try again.", retry_after=1)
 
 
+def say_why(details: Mapping[str, Any] | None, kind: str) -> None:
+    """Log why the database failed, once in a while: its own words, up to the first that may be quoted from a document."""
+    global _said_at
+    now = time.monotonic()
+    if now - _said_at < SAY_EVERY_SECONDS:
+        return
+    _said_at = now
+    answered = {name: details[name] for name in ("code", "codeName") if name in details} if details else {}
+    words = re.split(r"[\"'{\[:]", str(details.get("errmsg", "")))[0].strip()[:100] if details else ""
+    log.warning("the database failed", extra={"kind": kind, "reason": words, **answered})
+
+
 @asynccontextmanager
 async def guarded(timeout_seconds: float, *, writing: bool) -> AsyncIterator[None]:
     """Bounds a call and turns the driver's errors into ours. Duplicate keys pass through."""
@@ -91,6 +111,7 @@ async def guarded(timeout_seconds: float, *, writing: bool) -> AsyncIterator[Non
     except ServerSelectionTimeoutError as error:
         raise Unavailable("The database cannot be reached; try again soon.", retry_after=1) from error
     except (PyMongoError, TimeoutError, OSError) as error:
+        say_why(error.details if isinstance(error, OperationFailure) else None, type(error).__name__)
         if writing:
             raise OutcomeUnknown(
                 "The write may or may not have landed; repeat the request with the same key.", retry_after=1

@@ -29,7 +29,7 @@ from orchestrator.errors import InvalidInput, NotFound, OrchestratorError, Outco
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.snapshot import Draft, Snapshot
 from orchestrator.journal import Appended, Collision, Loaded
-from orchestrator.storage.connection import database, guarded, open_client
+from orchestrator.storage.connection import database, guarded, open_client, say_why
 from orchestrator.storage.documents import (
     draft_document,
     draft_key,
@@ -184,6 +184,7 @@ class Store(SnapshotQueries, JobStore, KeyStore, EvidenceStore, ReportStore, Web
 
     async def _outcome_of(self, entry: Entry, failure: dict[str, Any]) -> Appended | Collision | OrchestratorError:
         if failure.get("code") != DUPLICATE_KEY:
+            say_why(failure, "WriteError")
             return OutcomeUnknown("The write may or may not have landed.", retry_after=1)
         try:
             return await self._collided(entry)

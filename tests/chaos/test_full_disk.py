@@ -74,5 +74,6 @@ async def test_the_disk_is_full_for_a_while(disk: Path) -> None:
             session = await busy.check_nothing_lost()
             assert full - 2.5 < session["clock"]["credited_seconds"] < full + 5
             await Candidate(http).create()
+            assert "the database failed" in service.log and "full" in service.log
     finally:
         service.stop()
