@@ -87,7 +87,7 @@ async def changed(
 
 
 def say_why(details: Mapping[str, Any] | None, kind: str) -> None:
-    """Log why the database failed, once in a while: its own words, up to the first that may be quoted from a document."""
+    """Log why the database failed, once in a while: its own words, up to the first that may quote a document."""
     global _said_at
     now = time.monotonic()
     if now - _said_at < SAY_EVERY_SECONDS:
