@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from api.bodies import check_parts
 from api.errors import broken_rules
-from api.schemas import AnswerBody, Body, DraftBody, SightingBody, SightingsBody
+from api.schemas import AnswerBody, Body, DraftBody, SightingBody, Sightings, SightingsBody
 from orchestrator.errors import InvalidInput, OrchestratorError
 
 FRAME_BYTES = 256 * 2**10
@@ -50,7 +51,7 @@ class DraftFrame(_Frame, DraftBody):
 class ProctoringFrame(_Frame):
     type: Literal["proctoring_event"]
     event: SightingBody | None = None
-    events: Annotated[list[SightingBody], Field(max_length=100)] | None = None
+    events: Sightings | None = None
     sent_at: Any = None
 
     def body(self, given: dict[str, Any]) -> SightingsBody:
@@ -88,8 +89,9 @@ class Received:
     def _read(self, text: str | None) -> None:
         if text is None:
             raise InvalidInput("Frames are text, not bytes.")
-        if len(text) > FRAME_BYTES or len(text.encode("utf-8", "replace")) > FRAME_BYTES:
+        if len(text) > FRAME_BYTES or len(sent := text.encode("utf-8", "replace")) > FRAME_BYTES:
             raise InvalidInput(f"The frame is larger than {FRAME_BYTES} bytes, the most that is taken.")
+        check_parts(sent)
         try:
             given = json.loads(text)
         except (ValueError, RecursionError):

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 NOT_SAID_TO_BE_JSON = "Send JSON, with Content-Type: application/json."
 MOST_SENTENCES = 100
+_OURS = ("function-after[", "function-before[", "dict[")
+"""What pydantic puts among the names of members for one of several types; addresses in our memory are in it."""
 UNEXPECTED = "Something went wrong on our side; it has been logged."
 
 STATUS: dict[type[errors.OrchestratorError], int] = {
@@ -140,6 +142,7 @@ def broken_rules(found: Sequence[Any]) -> errors.InvalidInput:
 def _sentence(error: Any) -> dict[str, str]:
     """One broken rule as {pointer, detail}: the sentence names the field and the rule."""
     where = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    where = [part for part in where if not part.startswith(_OURS)]
     if error["type"] == "json_invalid":
         return {"pointer": "", "detail": "The body is not valid JSON."}
     name = ".".join(where) or "The body"

@@ -142,10 +142,14 @@ async def _check(scope: Scope, content_type: bytes, body: bytes) -> None:
     if len(body) > LARGE_BYTES:
         await authenticated(Request(scope))
     try:
-        check_json(body)
+        check_json(body, bulk=_is_bulk(scope["path"]))
     except OrchestratorError:
         await authenticated(Request(scope))
         raise
+
+
+def _is_bulk(path: str) -> bool:
+    return path.endswith("/sessions/bulk")
 
 
 def _is_picture(path: str) -> bool:
@@ -155,7 +159,7 @@ def _is_picture(path: str) -> bool:
 def _limit(path: str) -> int:
     if _is_picture(path):
         return PICTURE_BYTES
-    if path.endswith("/sessions/bulk"):
+    if _is_bulk(path):
         return BULK_BYTES
     return CREATE_BYTES if path.endswith("/create") else OTHER_BYTES
 

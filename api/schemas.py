@@ -40,6 +40,8 @@ from orchestrator.keys import Scope
 
 MOST_NAMES = 64
 """In one object."""
+MOST_PAIRS = 16
+"""In metadata, and in the detail of an event."""
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d", re.ASCII)
 
 
@@ -88,11 +90,15 @@ def _answer_size(text: str) -> str:
     return text
 
 
-def _few(value: object) -> object:
+def _few(value: object, most: int = MOST_NAMES) -> object:
     """Before each of them is looked at: to say what is wrong with very many takes very long."""
-    if isinstance(value, dict) and len(value) > MOST_NAMES:
-        raise ValueError(f"it has {len(value)} members, and {MOST_NAMES} are more than any object here takes")
+    if isinstance(value, dict) and len(value) > most:
+        raise ValueError(f"it has {len(value)} members, and more than {most} are too many here")
     return value
+
+
+def _few_pairs(value: object) -> object:
+    return _few(value, MOST_PAIRS)
 
 
 STORABLE = r"^[^\u0000]*$"
@@ -137,7 +143,7 @@ Index = Annotated[int, Field(ge=0, le=10_000)]
 DetailText = Annotated[Text, StringConstraints(max_length=500)]
 DetailValue = DetailText | int | float | bool | None
 DETAIL_CHARACTERS = 2_000
-Few = BeforeValidator(_few)
+FewPairs = BeforeValidator(_few_pairs)
 
 
 class Body(BaseModel):
@@ -177,7 +183,7 @@ class SessionBody(Body):
     expires_at: Moment | None = None
     accommodations: AccommodationsBody = AccommodationsBody()
     metadata: Annotated[
-        dict[Label, Annotated[Text, StringConstraints(max_length=2_000)]], Field(max_length=16), Few
+        dict[Label, Annotated[Text, StringConstraints(max_length=2_000)]], Field(max_length=MOST_PAIRS), FewPairs
     ] = {}
 
     @model_validator(mode="after")
@@ -300,7 +306,7 @@ class SightingBody(Body):
     at: Moment | None = None
     phase: Literal["began", "ended"] | None = None
     duration_seconds: Annotated[float, Field(ge=0, le=86_400)] | None = None
-    detail: Annotated[dict[Label, DetailValue], Field(max_length=16), Few] | DetailText | None = None
+    detail: Annotated[dict[Label, DetailValue], Field(max_length=MOST_PAIRS), FewPairs] | DetailText | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> SightingBody:
@@ -311,11 +317,15 @@ class SightingBody(Body):
         return self
 
 
+Sightings = Annotated[list[SightingBody], Field(max_length=100, fail_fast=True)]
+"""The first that is wrong is told of: all of them would be thousands of sentences, made by whoever sends them."""
+
+
 class SightingsBody(Body):
     """`sent_at`: the sender's clock, so that the times of one that is wrong can be put right. `source`: whether staff
     pass on what a page has seen, or have seen it themselves."""
 
-    events: Annotated[list[SightingBody], Field(max_length=100)]
+    events: Sightings
     sent_at: Moment | None = None
     source: Literal["page", "staff"] = "page"
 
@@ -388,7 +398,7 @@ class JobFields(Body):
     """`pick`: each session gets so many of the questions, by chance. `shuffle`: and in an order of its own."""
 
     title: Label
-    questions: Annotated[list[JobQuestion], Field(min_length=1, max_length=200)]
+    questions: Annotated[list[JobQuestion], Field(min_length=1, max_length=200, fail_fast=True)]
     pick: Annotated[int, Field(ge=1, le=200)] | None = None
     shuffle: bool = False
 

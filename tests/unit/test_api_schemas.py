@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from api.client_frames import ProctoringFrame
+from api.schemas import Body, JobBody, SightingsBody
 from tests.unit.api_world import BASE, BODY, api, make
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
@@ -39,6 +42,40 @@ async def test_a_wrong_value_is_400_and_named(change: dict[str, Any], pointer: s
         answer = await http.post(f"{BASE}/create", json=BODY | change)
     assert answer.status_code == 400, answer.text
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
+
+
+WRONG_DETAIL = {"type": "tab_hidden", "detail": {str(i): [] for i in range(16)}}
+MANY_WRONG: list[tuple[type[Body], dict[str, Any]]] = [
+    (SightingsBody, {"events": [WRONG_DETAIL] * 100}),
+    (ProctoringFrame, {"type": "proctoring_event", "events": [WRONG_DETAIL] * 100}),
+    (JobBody, {"job_id": "1", "title": "x", "questions": [{str(i): [] for i in range(64)}] * 200}),
+]
+
+
+@pytest.mark.parametrize(("model", "body"), MANY_WRONG, ids=[model.__name__ for model, _ in MANY_WRONG])
+def test_of_very_many_wrong_things_few_are_told(model: type[Body], body: dict[str, Any]) -> None:
+    """To make a sentence of each takes time that nobody else gets."""
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate(body)
+    assert 0 < raised.value.error_count() <= 100
+
+
+async def test_what_is_told_names_members_and_nothing_of_ours() -> None:
+    async with api() as (http, _):
+        url = f"{BASE}/session/{(await make(http))['session_id']}/proctoring/events"
+        answer = await http.post(url, json={"events": [WRONG_DETAIL] * 100})
+    assert answer.status_code == 400 and len(answer.content) < 20_000
+    pointers = {error["pointer"] for error in answer.json()["errors"]}
+    assert "/events/0/detail" in pointers and "/events/0/detail/15" in pointers
+    assert "0x" not in answer.text and "function" not in answer.text
+
+
+@pytest.mark.parametrize("members", [17, 64])
+def test_a_detail_with_too_many_members_is_not_looked_into(members: int) -> None:
+    detail = {str(i): [] for i in range(members)}
+    with pytest.raises(ValidationError, match=f"it has {members} members") as raised:
+        SightingsBody.model_validate({"events": [{"type": "tab_hidden", "detail": detail}]})
+    assert raised.value.error_count() <= 2
 
 
 async def test_types_must_be_as_many_as_questions() -> None:
