@@ -66,7 +66,7 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {key: value for key, value in scope["headers"]}
+        headers = dict(reversed(scope["headers"]))  # of several the first counts, as for the routes
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.match(given) else secrets.token_hex(8)
         scope["request_id"] = request_id

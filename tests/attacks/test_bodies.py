@@ -26,6 +26,7 @@ TRIES = 4
 """Somebody else may have the machine for a moment: the best counts."""
 FIELDS = b'{"name":"A","email":"a@example.com"'
 JSON = {"Content-Type": "application/json"}
+Headers = dict[str, str] | httpx.Headers
 
 
 def names(count: int, value: bytes = b"1") -> bytes:
@@ -101,7 +102,7 @@ BOMBS = {
 }
 
 
-async def watched(url: str, path: str, content: bytes, headers: dict[str, str]) -> tuple[httpx.Response, float, float]:
+async def watched(url: str, path: str, content: bytes, headers: Headers) -> tuple[httpx.Response, float, float]:
     """The answer, the seconds until it was there, and the longest that somebody else waited meanwhile."""
     async with (
         httpx.AsyncClient(base_url=url, timeout=30) as http,
@@ -127,7 +128,7 @@ async def watched(url: str, path: str, content: bytes, headers: dict[str, str]) 
     return answer, took, longest
 
 
-async def harmless(url: str, path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
+async def harmless(url: str, path: str, content: bytes, headers: Headers) -> httpx.Response:
     """The answer; it came soon, and nobody else had to wait for long."""
     tries = TRIES
     while True:
@@ -188,6 +189,22 @@ async def test_what_another_sites_form_can_send_is_no_json(url: str, kind: str) 
     """Such bodies a browser sends without asking us first."""
     answer = await harmless(url, f"{BASE}/create", FIELDS + b"}", STAFF | {"Content-Type": kind})
     assert answer.status_code == 400
+
+
+TWO_TYPES = [("application/json", "text/plain"), ("text/plain", "application/json")]
+
+
+@pytest.mark.parametrize("kinds", TWO_TYPES)
+async def test_a_second_content_type_leads_around_nothing(url: str, kinds: tuple[str, str]) -> None:
+    """One of us could go by the first, and another by the last."""
+    twice, (path, large) = FIELDS + b',"name":"B"}', BOMBS["eight megabytes of objects"]
+    both = [("Content-Type", kind) for kind in kinds]
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        answer = await http.post(f"{BASE}/create", content=twice, headers=[*both, *STAFF.items()])
+        assert answer.status_code == 400
+        assert ("more than once" in answer.text) == (kinds[0] == "application/json")
+    stranger = await harmless(url, BASE + path, large, httpx.Headers(both))
+    assert stranger.status_code == 401
 
 
 FORMS = {
