@@ -29,10 +29,12 @@ ANSWER_BYTES = 64 * 2**10
 """Of UTF-8 text; checked again in the schema, since JSON escapes make the body longer than the text."""
 
 LARGE_BYTES = 64 * 2**10
-"""A larger body is looked into only when the caller is known."""
+"""A larger body is read, and looked into, only when the caller is known."""
 
 SLOW_SECONDS, SLOWEST_BYTES_A_SECOND = 20.0, 4_096
-"""A body may take so long, and longer as long as it comes at least so fast."""
+"""A body may take so long, and longer as long as it comes at least so fast and does not stop for so long."""
+LONGEST_SECONDS = 120.0
+"""However fast it comes."""
 
 SIGNED = "/livekit/webhook"
 """What comes there is taken as it is: its signature is over the bytes."""
@@ -101,35 +103,50 @@ class RequestLimits:
         if _is_picture(scope["path"]):  # its route reads it itself, once the caller is known
             await self._app(scope, _counted(receive, limit), send_with_id)
             return
-        body = bytearray()
-        more = True
-        while more:
-            try:
-                message = await receive()
-            except HTTPException as error:
-                await _refuse(send_with_id, error.status_code, "request_timeout", error.detail, request_id)
-                return
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > limit:
-                if more:
-                    await _drain(receive)
-                await _refuse(send_with_id, 413, "too_large", _DETAIL.format(limit), request_id)
-                return
         try:
-            await _check(scope, headers.get(b"content-type", b""), bytes(body))
+            body = await _whole(scope, receive, limit, int(length))
+            if body is None:
+                return
+            await _check(scope, headers.get(b"content-type", b""), body)
+        except HTTPException as error:
+            await _refuse(send_with_id, error.status_code, "request_timeout", error.detail, request_id)
+            return
+        except TooLarge as error:
+            await _refuse(send_with_id, 413, "too_large", error.detail, request_id)
+            return
         except OrchestratorError as error:
             answer = await on_orchestrator_error(Request(scope), error)
             await answer(scope, receive, send_with_id)
             return
-        await self._app(scope, _replay(bytes(body), receive), send_with_id)
+        await self._app(scope, _replay(body, receive), send_with_id)
 
     @staticmethod
     def _is_leaving(scope: Scope) -> bool:
         app = scope.get("app")
         return app is not None and app.state.draining
+
+
+async def _whole(scope: Scope, receive: Receive, limit: int, told: int) -> bytes | None:
+    """The body; None if its sender has gone. More than a little of it is read of callers only whom we know.
+
+    `told`: how long it is said to be. Raises TooLarge, a 408, and what `authenticated` does.
+    """
+    body, more = bytearray(), True
+    known = scope["path"].endswith(SIGNED)
+    while more:
+        if not known and max(told, len(body)) > LARGE_BYTES:
+            await authenticated(Request(scope))
+            known = True
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > limit:
+            if more:
+                await _drain(receive)
+            raise TooLarge(_DETAIL.format(limit))
+    return bytes(body)
 
 
 async def _check(scope: Scope, content_type: bytes, body: bytes) -> None:
@@ -168,17 +185,19 @@ def _in_time(receive: Receive) -> Receive:
     """Passes a body on as long as it comes in time; else reading it raises a 408."""
     loop = asyncio.get_running_loop()
     began, came, complete = loop.time(), 0, False
+    last = began
 
     async def in_time() -> Message:
-        nonlocal came, complete
+        nonlocal came, complete, last
         if complete:
             return await receive()
+        for_all = min(SLOW_SECONDS + came / SLOWEST_BYTES_A_SECOND, LONGEST_SECONDS)
         try:
-            async with asyncio.timeout_at(began + SLOW_SECONDS + came / SLOWEST_BYTES_A_SECOND):
+            async with asyncio.timeout_at(min(began + for_all, last + SLOW_SECONDS)):
                 message = await receive()
         except TimeoutError:
             raise HTTPException(408, "The body came too slowly; send it again.", {"Connection": "close"}) from None
-        came += len(message.get("body", b""))
+        came, last = came + len(message.get("body", b"")), loop.time()
         complete = not message.get("more_body", False)
         return message
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.attacks.closed_service import ClosedService, closed_service
-from tests.attacks.front_end import HEAD_SECONDS, LEFTOVER_SECONDS, SLOW_SECONDS, front_end
+from tests.attacks.front_end import HEAD_SECONDS, LEFTOVER_SECONDS, LONGEST_SECONDS, SLOW_SECONDS, front_end
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +20,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One that waits a second where others wait 15 to 30."""
-    short = {HEAD_SECONDS: "1", SLOW_SECONDS: "1", LEFTOVER_SECONDS: "1"}
+    """One that waits a second where others wait 15 to 30, and two where they wait 120."""
+    short = {HEAD_SECONDS: "1", SLOW_SECONDS: "1", LEFTOVER_SECONDS: "1", LONGEST_SECONDS: "2"}
     with front_end(tmp_path_factory.mktemp("impatient") / "log", **short) as url:
         yield url
 

@@ -34,6 +34,7 @@ from tests.attacks.world import KEY
 from tests.unit.api_world import MemoryClient
 
 HEAD_SECONDS, SLOW_SECONDS, LEFTOVER_SECONDS = "TEST_HEAD_SECONDS", "TEST_SLOW_SECONDS", "TEST_LEFTOVER_SECONDS"
+LONGEST_SECONDS = "TEST_LONGEST_SECONDS"
 """Variables that shorten the front end's patience."""
 
 
@@ -80,6 +81,7 @@ def main() -> None:
     logs.configure()
     patience.HEAD_SECONDS = float(os.environ.get(HEAD_SECONDS, patience.HEAD_SECONDS))
     limits.SLOW_SECONDS = float(os.environ.get(SLOW_SECONDS, limits.SLOW_SECONDS))
+    limits.LONGEST_SECONDS = float(os.environ.get(LONGEST_SECONDS, limits.LONGEST_SECONDS))
     patience.LEFTOVER_SECONDS = float(os.environ.get(LEFTOVER_SECONDS, patience.LEFTOVER_SECONDS))
     settings = Settings(_env_file=None, mongodb_url=None)  # pyright: ignore[reportCallIssue]
     settings = settings.model_copy(update={"api_key": SecretStr(KEY)})

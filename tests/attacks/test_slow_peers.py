@@ -17,7 +17,7 @@ from tests.unit.api_world import BASE
 pytestmark = pytest.mark.services
 
 DROPPED_SECONDS = 5.0
-"""The front end here waits one second where others wait 15 to 30."""
+"""The front end here waits one or two seconds where others wait 15 to 120."""
 GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 KEYED = f"X-API-Key: {STAFF['X-API-Key']}\r\n".encode()
 
@@ -94,6 +94,44 @@ async def test_a_body_that_trickles_is_given_up(impatient: str, framing: str) ->
         with contextlib.suppress(TimeoutError):
             answer = await peer.answer(0.2)
     assert answer.startswith((b"HTTP/1.1 408", b"HTTP/1.1 400")), answer
+    peer.close()
+
+
+def post(path: str, rest: str) -> bytes:
+    """The head of a request with JSON."""
+    return f"POST {BASE}{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{rest}\r\n".encode()
+
+
+KEYED_HEAD = KEYED.decode() + "Content-Length: 4000000\r\n"
+A_CHUNK = b"4e20\r\n" + b"x" * 20_000 + b"\r\n"
+
+
+@pytest.mark.parametrize("key", ["", "X-API-Key: wrong\r\n"])
+async def test_a_strangers_large_body_is_not_read(url: str, key: str) -> None:
+    """It would be held until the last of it is there."""
+    for head, sent in (("Content-Length: 8000000\r\n", b"{"), ("Transfer-Encoding: chunked\r\n", A_CHUNK * 5)):
+        peer = await Peer.at(url)
+        await peer.send(post("/sessions/bulk", key + head) + sent)
+        assert (await peer.answer()).startswith(b"HTTP/1.1 401")
+        peer.close()
+
+
+async def test_a_body_that_stops_is_given_up_however_much_of_it_came(impatient: str) -> None:
+    peer = await Peer.at(impatient)
+    await peer.send(post("/create", KEYED_HEAD) + b"x" * 2_000_000)
+    assert (await peer.answer()).startswith(b"HTTP/1.1 408")
+    peer.close()
+
+
+async def test_no_body_takes_for_ever_however_fast_it_comes(impatient: str) -> None:
+    peer, answer = await Peer.at(impatient), b""
+    await peer.send(post("/create", KEYED_HEAD))
+    give_up = time.monotonic() + DROPPED_SECONDS
+    while time.monotonic() < give_up and not answer:
+        await peer.send(b"x" * 20_000)
+        with contextlib.suppress(TimeoutError):
+            answer = await peer.answer(0.1)
+    assert answer.startswith(b"HTTP/1.1 408"), answer
     peer.close()
 
 

@@ -106,5 +106,11 @@ async def test_a_body_that_comes_too_slowly_is_a_408(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_large_body_on_a_slow_line_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    status, read = await _call(monkeypatch, [b"a" * 4096, 0.4, b"b", b""], **{"transfer-encoding": "chunked"})
-    assert status == 200 and len(read) == 4097
+    pieces = [b"a" * 4096, 0.1, b"b", 0.1, b"c", 0.1, b""]
+    status, read = await _call(monkeypatch, pieces, **{"transfer-encoding": "chunked"})
+    assert status == 200 and len(read) == 4098
+
+
+async def test_but_not_once_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, _ = await _call(monkeypatch, [b"a" * 60_000, 5.0, b"b", b""], **{"transfer-encoding": "chunked"})
+    assert status == 408
