@@ -4,7 +4,8 @@
     RateLimit: "staff";r=997;t=1              997 left, all of them again in 1 s
 
 Sixty seconds' worth is the setting, ten seconds' worth the quota. While there is no key, staff are not counted. Wrong
-keys and tokens count for the address that they come from.
+keys and tokens, those of replaced links too, count for the address that they come from. Whoever has an older link of a
+candidate takes nothing of what the candidate has left.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ class Rates:
         """One call more of this caller. Raises TooManyRequests."""
         if caller.principal == "open" or connection.scope["type"] != "http":
             return  # a live channel counts its frames itself
-        rate = self._candidate if caller.role == "candidate" else self._staff
+        rate, who = self._staff, caller.principal
+        if caller.role == "candidate":
+            rate, who = self._candidate, f"{who}#{connection.state.token_generation}"
         try:
-            left = rate.buckets.take(caller.principal)
+            left = rate.buckets.take(who)
         except TooManyRequests as error:
             connection.state.rate_headers = rate.headers(0)
             raise TooManyRequests(

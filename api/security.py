@@ -73,13 +73,18 @@ async def caller_by(connection: HTTPConnection, credential: str | None) -> Calle
         caller, scopes = await _known_as(connection, credential)
     except Unauthorized:
         if credential is not None:
-            connection.app.state.metrics.wrong_credentials.inc()
-            connection.app.state.rates.failed(connection)
+            _was_wrong(connection)
         raise
     connection.state.scopes = scopes
     connection.app.state.rates.count(connection, caller)
     connection.state.caller = caller
     return caller
+
+
+def _was_wrong(connection: HTTPConnection) -> None:
+    """A key or token is not good (any more). Raises TooManyRequests."""
+    connection.app.state.metrics.wrong_credentials.inc()
+    connection.app.state.rates.failed(connection)
 
 
 async def still_known(connection: HTTPConnection, credential: str | None) -> bool:
@@ -199,7 +204,7 @@ def require_scope(connection: HTTPConnection, *scopes: Scope) -> None:
 async def require_participant(request: HTTPConnection, caller: Caller, session_id: str, *scopes: Scope) -> None:
     """Whether staff with one of these scopes, or the candidate of this very session, is calling.
 
-    Raises Forbidden, Unauthorized, NotFound.
+    Raises Forbidden, Unauthorized, NotFound, TooManyRequests.
     """
     if caller.role == "staff":
         if scopes:
@@ -209,6 +214,7 @@ async def require_participant(request: HTTPConnection, caller: Caller, session_i
         raise Forbidden("This token belongs to another session.")
     state: State = await request.app.state.client.read(session_id)
     if request.state.token_generation != state.link_generation:
+        _was_wrong(request)
         raise Unauthorized("This link was replaced by a newer one.")
 
 

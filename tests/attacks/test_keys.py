@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from orchestrator.keys import Scope
-from tests.attacks.world import KEY, STAFF, closed
+from tests.attacks.world import KEY, STAFF, bearer, closed
 from tests.unit.api_world import BASE, BODY
 from tests.unit.test_keys import at_once, bearing  # noqa: F401  (keys are read again each time)
 
@@ -89,6 +89,17 @@ async def test_a_candidate_who_floods_us_is_stopped_and_stops_nobody_else() -> N
         other = {"Authorization": f"Bearer {world.other['candidate_token']}"}
         theirs = f"{BASE}/session/{world.other['session_id']}"
         assert (await world.http.get(theirs, headers=other)).status_code == 200
+
+
+async def test_who_has_an_older_link_takes_nothing_of_the_candidates_rate() -> None:
+    async with closed(candidate_requests_per_minute=600.0) as world:
+        own = f"{BASE}/session/{world.mine['session_id']}"
+        fresh = (await world.http.post(f"{own}/link", headers=STAFF)).json()["candidate_token"]
+        codes = [(await world.http.get(own, headers=world.token)).status_code for _ in range(130)]
+        assert codes[0] == 401 and codes[-1] == 429, "it is a wrong token like others"
+        assert codes.count(401) <= 32
+        answer = await world.http.get(own, headers=bearer(fresh))
+        assert answer.status_code == 200 and answer.headers["ratelimit"].startswith('"candidate";r=99;')
 
 
 async def test_two_keys_of_one_name_are_one_in_the_journal_and_revoked_alone() -> None:
