@@ -4,7 +4,7 @@
 
     read      look at everything that is no picture of a candidate
     manage    read; create, change and delete sessions and question banks; everything a candidate may do
-    proctor   read; pictures, verdicts, the clock of live interviews, the end of one
+    proctor   read; pictures, the unseen look into the room, verdicts, the clock of live interviews, the end of one
     admin     everything: keys, webhooks, nodes, and what is kept about a person
 
 A key's name is who the journal says has acted. Keys may share one: a new key takes an old one's place by having its

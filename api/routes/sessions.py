@@ -335,12 +335,13 @@ async def make_livekit_token(
     key: CommandId,
     body: schemas.TokenBody | None = None,
 ) -> dict[str, Any]:
-    """A fresh LiveKit token, while the session is not completed."""
+    """A fresh LiveKit token, while the session is not completed. An observer's needs the scope proctor, and the
+    candidate's, for staff, the scope manage."""
     observer = body is not None and body.role == "observer"
     if observer and caller.role != "staff":
         raise Forbidden("An observer's token is for staff.")
-    if not observer and caller.role == "staff":
-        require_scope(request, "manage")  # with it one is the candidate in the room
+    if caller.role == "staff":  # one sees the camera unseen, with the other one is the candidate in the room
+        require_scope(request, "proctor" if observer else "manage")
     room, ticket = await client.rooms.ticket(session_id, observer=observer)
     participant = ticket.participant if ticket else participant_name(session_id)
     return {"status": "success", "livekit": _joining(session_id, room, participant, ticket)}

@@ -150,7 +150,8 @@ def link(session_id: str, *, key: str | None = None, if_match: int | None = None
 def token(
     session_id: str, role: Literal["candidate", "observer"] = "candidate", *, key: str | None = None
 ) -> Call[t.Ticket]:
-    """A fresh token for the LiveKit room. `observer` (staff) is hidden, and only looks and listens."""
+    """A fresh token for the LiveKit room. `observer` (staff with the scope proctor) is hidden, and only looks and
+    listens."""
     return Call("POST", f"{_session(session_id)}/token", _member("livekit"), {"role": role}, key)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from orchestrator.keys import Scope
+from orchestrator.keys import SCOPES, Scope
 from tests.attacks.world import KEY, STAFF, bearer, closed
 from tests.unit.api_world import BASE, BODY
 from tests.unit.test_keys import at_once, bearing  # noqa: F401  (keys are read again each time)
@@ -67,6 +67,19 @@ async def test_no_key_makes_itself_or_another_one_stronger(scope: Scope) -> None
         ):
             assert (await world.http.request(method, BASE + path, json=body, headers=mine)).status_code == 403
         assert world.client.store.staff == before
+
+
+@pytest.mark.parametrize(
+    ("role", "scopes"),
+    [("observer", {"proctor", "admin"}), ("candidate", {"manage", "admin"}), (None, {"manage", "admin"})],
+)
+async def test_only_who_may_see_pictures_looks_unseen_into_the_room(role: str | None, scopes: set[Scope]) -> None:
+    async with closed() as world:
+        url, body = f"{BASE}/session/{world.mine['session_id']}/token", {} if role is None else {"role": role}
+        for scope in SCOPES:
+            answer = await world.http.post(url, json=body, headers=bearing(world.client, scope))
+            assert answer.status_code == (200 if scope in scopes else 403), scope
+        assert (await world.http.post(url, json=body, headers=STAFF)).status_code == 200, "the settings' key opens all"
 
 
 async def test_guessing_is_soon_stopped_and_stops_nobody_else() -> None:
