@@ -226,6 +226,7 @@ Supervisor = Annotated[Caller, Depends(scoped("manage", "proctor"))]
 Admin = Annotated[Caller, Depends(scoped("admin"))]
 ReadingParticipant = Annotated[Caller, Depends(scoped("read", candidate=True))]
 ActingParticipant = Annotated[Caller, Depends(scoped("manage", candidate=True))]
+PicturedParticipant = Annotated[Caller, Depends(scoped("proctor", candidate=True))]
 SupervisedParticipant = Annotated[Caller, Depends(scoped("manage", "proctor", candidate=True))]
 
 

@@ -3,7 +3,8 @@
     pik_<id>_<secret>     the id finds it, 256 random bits prove it
 
     read      look at everything that is no picture of a candidate
-    manage    read; create, change and delete sessions and question banks; everything a candidate may do
+    manage    read; create, change and delete sessions and question banks; what a candidate may do, but for erasing
+              pictures alone
     proctor   read; pictures, the unseen look into the room, verdicts, the clock of live interviews, the end of one
     admin     everything: keys, webhooks, nodes, and what is kept about a person
 

@@ -19,6 +19,7 @@ from api.routes.sessions import Client
 from api.security import (
     ActingParticipant,
     AnyCaller,
+    PicturedParticipant,
     Proctor,
     ReadingParticipant,
     SupervisedParticipant,
@@ -163,8 +164,9 @@ async def dispute_event(
 
 @router.delete(SESSION + "/pictures")
 @answers(views.PicturesErased)
-async def erase_pictures(session_id: str, client: Client, caller: ActingParticipant) -> dict[str, Any]:
-    """Erase every picture of the candidate: consent is withdrawn. The journal keeps that they were there."""
+async def erase_pictures(session_id: str, client: Client, caller: PicturedParticipant) -> dict[str, Any]:
+    """Erase every picture of the candidate: consent is withdrawn, by the candidate or by staff on their behalf. The
+    journal keeps that they were there, and who did it."""
     await client.pictures.withdraw(session_id, caller)
     return {"status": "success", "session_id": session_id, "erased": True}
 

@@ -82,6 +82,20 @@ async def test_only_who_may_see_pictures_looks_unseen_into_the_room(role: str | 
         assert (await world.http.post(url, json=body, headers=STAFF)).status_code == 200, "the settings' key opens all"
 
 
+async def test_evidence_is_not_erased_by_a_key_that_may_not_see_it() -> None:
+    async with closed() as world:
+        url, id = f"{BASE}/session/{world.mine['session_id']}/proctoring/pictures", world.mine["session_id"]
+        consent = await world.http.post(f"{BASE}/session/{id}/consent", json={"accepted": True}, headers=world.token)
+        assert consent.status_code == 200
+        for scope in ("read", "manage"):
+            assert (await world.http.delete(url, headers=bearing(world.client, scope))).status_code == 403
+        assert world.client.states[id].consent_at is not None
+        assert (await world.http.delete(url, headers=bearing(world.client, "proctor", name="eve"))).status_code == 200
+        content = world.client.store.journal[id][-1].content()
+        assert content["by"] == "key:eve" and content["events"][0]["type"] == "erased", "and it says who it was"
+        assert (await world.http.delete(url, headers=world.token)).status_code == 200
+
+
 async def test_guessing_is_soon_stopped_and_stops_nobody_else() -> None:
     async with closed() as world:
         codes = [

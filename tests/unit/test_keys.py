@@ -176,6 +176,7 @@ CALLS: dict[str, set[str]] = {
     "POST /session/ID/end": {"manage", "proctor", "admin"},
     "GET /session/ID/proctoring/reference": {"proctor", "admin"},
     "POST /session/ID/proctoring/verdict": {"proctor", "admin"},
+    "DELETE /session/ID/proctoring/pictures": {"proctor", "admin"},
     "GET /webhooks": {"admin"},
     "GET /keys": {"admin"},
     "POST /keys": {"admin"},
