@@ -136,14 +136,28 @@ def test_compose_has_no_password_of_its_own() -> None:
     example = (ROOT / "deploy" / "compose.env.example").read_text()
     assert not re.search(r"^\w+=.+$", example, re.M), "the example has no values"
     text = (ROOT / "compose.yaml").read_text()
-    used = re.findall(r"(?<!\$)\$\{(\w+)(:\?)?\}", text)
-    assert all(fails for _, fails in used), "what is not set ends it"
+    used = re.findall(r"(?<!\$)\$\{(\w+)(:\?|:-[^}]*)?\}", text)
+    without = {name for name, unset in used if unset != ":?"}
+    assert without == {"INTERVIEW_FORWARDED_ALLOW_IPS", "FRONT_END_ADDRESS"}, "what else is not set ends it"
     secrets = {secret["environment"] for secret in COMPOSE["secrets"].values()}
     assert {name for name, _ in used} | secrets == set(re.findall(r"^(\w+)=", example, re.M))
     for name, service in COMPOSE["services"].items():
         for key, value in service.get("environment", {}).items():
             assert not SECRET.search(key) or ":?}" in value, f"{name}: {key}"
             assert not key.startswith(("INTERVIEW_", "MONGODB_")) or key in NAMES, f"{name}: {key}"
+
+
+def test_what_speaks_no_tls_is_published_on_this_machine_only() -> None:
+    """All but LiveKit, which browsers reach directly and which has ports of its own for that."""
+    for name, service in COMPOSE["services"].items():
+        for port in service.get("ports", []) if name != "livekit" else []:
+            assert re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", port).startswith("127.0.0.1:"), f"{name}: {port}"
+
+
+def test_compose_passes_on_whose_word_on_addresses_is_believed() -> None:
+    given = COMPOSE["services"]["front-end"]["environment"]
+    assert given["INTERVIEW_FORWARDED_ALLOW_IPS"] == "${INTERVIEW_FORWARDED_ALLOW_IPS:-}"
+    assert set(COMPOSE["services"]["head"]["environment"]) & set(given) == set(COMPOSE["x-service"]["environment"])
 
 
 def test_files_that_compose_mounts_are_there() -> None:
