@@ -36,15 +36,22 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Actors that are known to hold their session no longer, and since when (ms) nobody does: not later than who saw it
-    last reached the storage, since before that nothing could be done either."""
+    """Actors that hold a session no longer, as far as is known, and since when (ms) nobody does: not later than who saw
+    it last reached the storage, since before that nothing could be done either.
+
+    `unsure`: those of them that could only not be reached, and are asked again.
+    """
 
     actors: frozenset[str]
     since: int
+    unsure: frozenset[str] = frozenset()
 
     def and_before(self, earlier: Loss | None) -> Loss:
         """With what was lost before and has not been made good."""
-        return self if earlier is None else Loss(self.actors | earlier.actors, min(self.since, earlier.since))
+        if earlier is None:
+            return self
+        unsure = (self.unsure | earlier.unsure) - ((self.actors - self.unsure) | (earlier.actors - earlier.unsure))
+        return Loss(self.actors | earlier.actors, min(self.since, earlier.since), unsure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ async def recovery_of(
     if state is None or state.status != "in_progress" or state.parked is not None:
         return None
     was_seen = loss is not None and (state.actor is None or state.actor in loss.actors)
-    is_dead = was_seen or state.actor in (None, gone)
+    is_dead = state.actor in (None, gone) or (loss is not None and state.actor in loss.actors - loss.unsure)
     owner = await look_at(state.actor) if state.actor is not None and not is_dead else None
     if owner is not None and owner.holds(session_id):
         return Recovery(owner, None)
@@ -107,7 +114,8 @@ async def recovery_of(
     else:
         seen = await store.last_alive(cluster.REGISTRY)
     if hung is not None:
-        cause, seen = "hung", seen - SUSPICION_MS if seen is not None else None
+        cause = "hung"
+        seen = seen - SUSPICION_MS if seen is not None and not was_seen else seen
     alive = await store.last_alive(state.node) if state.node else None
     since = min((t for t in (seen, alive) if t is not None), default=state.at)
     if state.actor is None:

@@ -47,6 +47,10 @@ HUNG_AT_ONCE = 4
 """How many actors of a node are replaced at a time because they do not answer."""
 PATIENT_PING_SECONDS = 3.0
 """For one that had to wait for its turn."""
+RETRY_SECONDS = 0.1
+"""Until a session that could not be taken up is tried again; twice as long each time."""
+UNCONFIRMED_MS = 30_000
+"""A start whose outcome is unknown is looked for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,13 @@ class Live:
     actor: str
     handle: Any
     node: str
+
+
+class Reactivation:
+    """One that is under way: `hurry` has it try again at once, `ended` says when it is over."""
+
+    def __init__(self) -> None:
+        self.hurry, self.ended = asyncio.Event(), asyncio.Event()
 
 
 class Supervisor:
@@ -91,7 +102,7 @@ class Supervisor:
         """When (ms) this Registry last did something with the storage."""
         self._replacements: dict[str, Warm] = {}
         self._losses: dict[str, Loss] = {}
-        self._reactivating: set[str] = set()
+        self._reactivating: dict[str, Reactivation] = {}
         self._hung_turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(HUNG_AT_ONCE))
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -148,6 +159,9 @@ class Supervisor:
             if activation.session_id in self._losses:
                 cause = "crash" if activation.cause in ("start", "retry") else activation.cause
                 self.spawn(self._reactivate(activation.session_id, cause))
+            raise
+        except OrchestratorError:
+            self._losses.pop(activation.session_id, None)
             raise
 
     async def _activate(self, activation: Activation) -> Placement:
@@ -226,7 +240,6 @@ class Supervisor:
         await session.execute(Request(Park(reason, since), SYSTEM, now), now)
         if session.state.parked is None:
             raise Unavailable("No actor could take the session; try again soon.", retry_after=5)
-        self._losses.pop(activation.session_id, None)
         await store.save_snapshot(snapshot_of(session.state))
         log.error("parked", extra={"session_id": activation.session_id, "reason": reason})
         raise NotFound("The session was parked; no actor could take it.", session_id=activation.session_id)
@@ -235,24 +248,26 @@ class Supervisor:
 
     async def _supervise(self, live: Live, run: asyncio.Future[Any]) -> None:
         """Await the end of one run, and see to it that a session in progress is held again."""
-        reason = await self._end_of(live, run)
+        reason, sure = await self._end_of(live, run)
         ended_at = wall_ms()
         if self.live.get(live.session_id) is live:
             word = reason.value if reason is not None else "crash"
             self.lost(live, word)
             if reason in (None, DeactivationReason.RELEASED, DeactivationReason.FENCED):
-                self._note_loss(live.session_id, live.actor, ended_at)
+                self._note_loss(live.session_id, live.actor, ended_at, sure=sure)
                 await self._reactivate(live.session_id, word)
-            cluster.kill(live.handle)
+            holder = self.live.get(live.session_id)
+            if holder is None or holder.actor != live.actor:  # it could be reached again, and was joined
+                cluster.kill(live.handle)
             self._pool.refill()
         unused = self._replacements.pop(live.session_id, None)
         if unused is not None:
             self._pool.add(unused)
 
-    def _note_loss(self, session_id: str, actor: str, since: int) -> Loss:
+    def _note_loss(self, session_id: str, actor: str, since: int, *, sure: bool = True) -> Loss:
         """Keep in mind, until somebody holds the session, that this actor does not, and since when (ms)."""
-        since = min(since, self.storage_reached_at or since)
-        loss = Loss(frozenset({actor}), since).and_before(self._losses.get(session_id))
+        since, actors = min(since, self.storage_reached_at or since), frozenset({actor})
+        loss = Loss(actors, since, frozenset() if sure else actors).and_before(self._losses.get(session_id))
         self._losses[session_id] = loss
         return loss
 
@@ -262,16 +277,16 @@ class Supervisor:
         log.info("run ended", extra={"session_id": live.session_id, "actor": live.actor, "reason": reason})
         metrics.count(metrics.DEACTIVATIONS, reason=reason)
 
-    async def _end_of(self, live: Live, run: asyncio.Future[Any]) -> DeactivationReason | None:
-        """Why the run ended; None if the process is dead, or cannot be reached for some seconds."""
+    async def _end_of(self, live: Live, run: asyncio.Future[Any]) -> tuple[DeactivationReason | None, bool]:
+        """Why the run ended, and if it has for sure. No reason: the process is dead or cannot be reached."""
         while True:
             try:
-                return await run
+                return await run, True
             except cluster.ActorGone:
-                return None
+                return None, True
             except OrchestratorError:
                 if not await self._comes_back(live):
-                    return None
+                    return None, False
                 run = self._joined(live)
 
     async def _comes_back(self, live: Live) -> bool:
@@ -326,22 +341,42 @@ class Supervisor:
         self.lost(live, "hung")
         loss = self._note_loss(live.session_id, live.actor, since)
         activation = Activation(live.session_id, None, "hung", silent_since=loss.since)
-        await self.once(live.session_id, lambda: self.activate(activation))
+        result = await self.once(live.session_id, lambda: self.activate(activation))
         cluster.kill(live.handle)
+        if isinstance(result, Retryable):
+            self.spawn(self._reactivate(live.session_id, "hung"))
 
     async def _reactivate(self, session_id: str, cause: str) -> None:
-        """Take a session up again after its holder was lost; keep trying while it is in progress."""
-        if session_id in self._reactivating:
+        """Take a session up again after its holder was lost; keep trying while it is in progress.
+
+        Once at a time for a session: who comes second, with another loss, hurries the first and waits for it.
+        """
+        running = self._reactivating.get(session_id)
+        if running is not None:
+            running.hurry.set()
+            await running.ended.wait()
             return
-        self._reactivating.add(session_id)
+        running = self._reactivating[session_id] = Reactivation()
         try:
-            delay = 0.1
-            while isinstance(result := await self.once(session_id, lambda: self.take_up(session_id, cause)), Retryable):
-                log.warning("not re-activated yet", extra={"session_id": session_id, "reason": result.code})
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+            await self._keep_trying(session_id, cause, running.hurry)
         finally:
-            self._reactivating.discard(session_id)
+            del self._reactivating[session_id]
+            running.ended.set()
+
+    async def _keep_trying(self, session_id: str, cause: str, hurry: asyncio.Event) -> None:
+        delay = RETRY_SECONDS
+        while True:
+            hurry.clear()
+            result = await self.once(session_id, lambda: self.take_up(session_id, cause))
+            if isinstance(result, Retryable):
+                log.warning("not re-activated yet", extra={"session_id": session_id, "reason": result.code})
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(hurry.wait(), delay)
+                delay = RETRY_SECONDS if hurry.is_set() else min(delay * 2, 5.0)
+            elif not hurry.is_set():
+                if isinstance(result, OrchestratorError):  # nobody has to hold it
+                    self._losses.pop(session_id, None)
+                return
 
     async def take_up(self, session_id: str, cause: str, gone: str | None = None) -> Placement:
         """Activate a session that lost its holder, or join its owner. Raises NotFound if it needs no actor.
@@ -349,8 +384,9 @@ class Supervisor:
         `gone`: an actor that somebody has seen dead.
         """
         recovery = await recovery_of(await self._opened(), session_id, cause, self._losses.get(session_id), gone)
+        if recovery is None and await self._may_have_started(session_id):
+            raise Unavailable("It is not known yet whether the interview has started.", retry_after=1)
         if recovery is None:
-            self._losses.pop(session_id, None)
             raise NotFound("No actor holds this session, and it needs none.", session_id=session_id)
         if recovery.activation is None:
             assert recovery.owner is not None
@@ -359,6 +395,13 @@ class Supervisor:
         if recovery.hung is not None:
             cluster.kill(recovery.hung)
         return placement
+
+    async def _may_have_started(self, session_id: str) -> bool:
+        """Whether a start was lost a short while ago: a majority may confirm it yet."""
+        loss = self._losses.get(session_id)
+        if loss is None or wall_ms() - loss.since > UNCONFIRMED_MS:
+            return False
+        return (await Session.load(await self._opened(), session_id)).state.status == "initialized"
 
     def join(self, found: Found) -> Live:
         """Supervise the run of an actor that holds a session already."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from orchestrator.errors import ClusterFull, Fenced, NotFound, OutcomeUnknown, R
 from orchestrator.interview.commands import Answer, Consent, End, Extend
 from orchestrator.interview.entry import Entry
 from orchestrator.interview.state import dump_state
+from orchestrator.journal import Loaded
 from orchestrator.session import Reply, Request, Session, state_of
 from tests.unit.fake_cluster import Clock, MemoryStore, Process, World
 from tests.unit.virtual import run_virtual
@@ -996,6 +998,65 @@ def test_an_outage_is_credited_though_the_reply_of_the_activation_was_lost_in_it
         assert state.epoch == 3
         took = state.activated_at - died_at
         assert took - 100 <= sum((await world.credits()).values()) <= took + 1_500
+
+    run(scenario)
+
+
+def test_an_actor_that_can_be_reached_again_keeps_its_session_though_there_is_no_place_for_another(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        await world.send(Consent())
+        await asyncio.sleep(20)
+        process.cut()
+        await asyncio.sleep(3)
+        process.mend()
+        await asyncio.sleep(65)
+        assert (await world.registry.status())["placements"] == {process.name: "s1"}
+        world.places["node-1"] += 1
+        await asyncio.sleep(300)
+        assert not process.dead and await world.holder() is process and await world.credits() == {}
+
+    run(scenario, places={"node-1": 1}, warm=1)
+
+
+def test_a_start_that_no_majority_has_confirmed_yet_is_held_again(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        activation = world.starts(await new_session(world.store, at=world.clock()))
+        load = world.store.load
+
+        async def load_what_is_confirmed(session_id: str) -> Loaded | None:
+            loaded = await load(session_id)
+            return replace(loaded, entries=loaded.entries[:1]) if loaded is not None else None
+
+        world.store.faults, world.store.load = ["lost_reply"], load_what_is_confirmed  # type: ignore[method-assign]
+        assert isinstance(await world.registry.activate(activation), OutcomeUnknown)
+        await asyncio.sleep(2)
+        world.store.load = load  # type: ignore[method-assign]
+        await asyncio.sleep(6)
+        assert not (await world.holder()).dead
+        state = await world.state()
+        assert state.epoch == 2 and state.open is not None
+        assert state.open.remaining_ms(world.clock()) >= 113_000
+
+    run(scenario)
+
+
+def test_a_session_lost_again_is_taken_up_at_once_though_the_last_try_for_it_waits(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        process = await world.start()
+        await asyncio.sleep(20)
+        world.store.away = True
+        process.kill()
+        await asyncio.sleep(9)
+        world.store.away = False
+        assert isinstance(await world.registry.ensure("s1", process.name), Placement)
+        second = await world.holder()
+        await asyncio.sleep(0.05)
+        assert await world.registry.release("s1", "drain") is None
+        released_at = world.clock()
+        while (await world.state()).actor in (None, second.name):
+            await asyncio.sleep(0.01)
+        assert world.clock() - released_at < 200
 
     run(scenario)
 
