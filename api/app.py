@@ -20,7 +20,7 @@ from api.headers import only_known_parameters
 from api.keyring import Keyring
 from api.limits import RequestLimits
 from api.metrics import CountRequests, HttpMetrics
-from api.rates import Rates
+from api.rates import LargeBodies, Rates
 from api.routes import (
     bulk,
     candidates,
@@ -84,6 +84,7 @@ def create_app(settings: Settings, client: Any = None) -> FastAPI:
     app.state.settings = settings
     app.state.draining = False
     app.state.rates = Rates(settings)
+    app.state.large_bodies = LargeBodies()
     app.state.metrics = HttpMetrics()
     errors.install(app)
     if settings.cors_origin_list:

@@ -38,8 +38,13 @@ class Upload:
 async def upload(request: Request, known: tuple[str, ...]) -> Upload:
     """The picture in a request. `known`: names of fields that may come with it.
 
-    Raises InvalidInput, TooLarge, or NotAnImage for a content type that carries none.
+    Raises InvalidInput, TooLarge, TooManyRequests, or NotAnImage for a content type that carries none.
     """
+    with request.app.state.large_bodies.one(request.state.caller):
+        return await _upload(request, known)
+
+
+async def _upload(request: Request, known: tuple[str, ...]) -> Upload:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in RAW_TYPES:
         return Upload(await request.body())

@@ -4,6 +4,7 @@ size and to how slowly it comes, headers that browsers keep us safe by, and what
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -103,22 +104,23 @@ class RequestLimits:
         if _is_picture(scope["path"]):  # its route reads it itself, once the caller is known
             await self._app(scope, _counted(receive, limit), send_with_id)
             return
-        try:
-            body = await _whole(scope, receive, limit, int(length))
-            if body is None:
+        with contextlib.ExitStack() as held:
+            try:
+                body = await _whole(scope, receive, limit, int(length), held)
+                if body is None:
+                    return
+                await _check(scope, headers.get(b"content-type", b""), body)
+            except HTTPException as error:
+                await _refuse(send_with_id, error.status_code, "request_timeout", error.detail, request_id)
                 return
-            await _check(scope, headers.get(b"content-type", b""), body)
-        except HTTPException as error:
-            await _refuse(send_with_id, error.status_code, "request_timeout", error.detail, request_id)
-            return
-        except TooLarge as error:
-            await _refuse(send_with_id, 413, "too_large", error.detail, request_id)
-            return
-        except OrchestratorError as error:
-            answer = await on_orchestrator_error(Request(scope), error)
-            await answer(scope, receive, send_with_id)
-            return
-        await self._app(scope, _replay(body, receive), send_with_id)
+            except TooLarge as error:
+                await _refuse(send_with_id, 413, "too_large", error.detail, request_id)
+                return
+            except OrchestratorError as error:
+                answer = await on_orchestrator_error(Request(scope), error)
+                await answer(scope, receive, send_with_id)
+                return
+            await self._app(scope, _replay(body, receive), send_with_id)
 
     @staticmethod
     def _is_leaving(scope: Scope) -> bool:
@@ -126,16 +128,17 @@ class RequestLimits:
         return app is not None and app.state.draining
 
 
-async def _whole(scope: Scope, receive: Receive, limit: int, told: int) -> bytes | None:
-    """The body; None if its sender has gone. More than a little of it is read of callers only whom we know.
+async def _whole(scope: Scope, receive: Receive, limit: int, told: int, held: contextlib.ExitStack) -> bytes | None:
+    """The body; None if its sender has gone. More than a little of it is read of callers only whom we know, and of a
+    candidate a few at once, until `held` is closed.
 
-    `told`: how long it is said to be. Raises TooLarge, a 408, and what `authenticated` does.
+    `told`: how long it is said to be. Raises TooLarge, TooManyRequests, a 408, and what `authenticated` does.
     """
     body, more = bytearray(), True
     known = scope["path"].endswith(SIGNED)
     while more:
         if not known and max(told, len(body)) > LARGE_BYTES:
-            await authenticated(Request(scope))
+            held.enter_context(scope["app"].state.large_bodies.one(await authenticated(Request(scope))))
             known = True
         message = await receive()
         if message["type"] == "http.disconnect":

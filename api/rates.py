@@ -11,6 +11,9 @@ candidate takes nothing of what the candidate has left.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.requests import HTTPConnection
 
@@ -21,6 +24,30 @@ from orchestrator.settings import Settings
 
 WINDOW_SECONDS = 10
 FAILED_AT_ONCE, FAILED_A_SECOND = 30.0, 1.0
+LARGE_AT_ONCE = 4
+
+
+class LargeBodies:
+    """Pictures and other large bodies that candidates are sending just now: what waits for the rest of one is held."""
+
+    def __init__(self) -> None:
+        self._now: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, caller: Caller) -> Iterator[None]:
+        """While one is being read and served. Raises TooManyRequests if there are many."""
+        if caller.role != "candidate":
+            yield
+            return
+        if self._now[caller.principal] >= LARGE_AT_ONCE:
+            raise TooManyRequests(f"More than {LARGE_AT_ONCE} large bodies at once; send them in turn.", retry_after=1)
+        self._now[caller.principal] += 1
+        try:
+            yield
+        finally:
+            self._now[caller.principal] -= 1
+            if not self._now[caller.principal]:
+                del self._now[caller.principal]
 
 
 class Rate:

@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 
+from api.rates import LARGE_AT_ONCE
 from tests.attacks.world import STAFF
 from tests.unit.api_world import BASE
 
@@ -113,6 +114,32 @@ async def test_a_strangers_large_body_is_not_read(url: str, key: str) -> None:
         peer = await Peer.at(url)
         await peer.send(post("/sessions/bulk", key + head) + sent)
         assert (await peer.answer()).startswith(b"HTTP/1.1 401")
+        peer.close()
+
+
+@pytest.mark.parametrize("what", ["/answer", "/proctoring/frame"])
+async def test_a_candidate_has_few_large_bodies_under_way(url: str, what: str) -> None:
+    """Each is held until the last of it is there."""
+    async with httpx.AsyncClient(base_url=url, headers=STAFF) as staff:
+        made = (await staff.post(f"{BASE}/create", json={"name": "Ada", "email": "a@example.com"})).json()
+    bearer = f"Authorization: Bearer {made['candidate_token']}\r\n"
+    head = post(f"/session/{made['session_id']}{what}", f"{bearer}Content-Length: 900000\r\n")
+
+    async def sends() -> Peer:
+        peer = await Peer.at(url)
+        await peer.send(head + b"x" * 100_000)
+        return peer
+
+    waiting = [await sends() for _ in range(LARGE_AT_ONCE)]
+    await asyncio.sleep(0.5)
+    peer = await sends()
+    assert (await peer.answer()).startswith(b"HTTP/1.1 429")
+    waiting[0].close()
+    await asyncio.sleep(0.5)
+    waiting[0] = await sends()
+    with pytest.raises(TimeoutError):
+        await waiting[0].answer(0.5)
+    for peer in (peer, *waiting):
         peer.close()
 
 
