@@ -132,14 +132,14 @@ async def test_a_candidate_has_few_large_bodies_under_way(url: str, what: str) -
 
     waiting = [await sends() for _ in range(LARGE_AT_ONCE)]
     await asyncio.sleep(0.5)
-    peer = await sends()
-    assert (await peer.answer()).startswith(b"HTTP/1.1 429")
+    fifth = await sends()
+    assert (await fifth.answer()).startswith(b"HTTP/1.1 429")
     waiting[0].close()
     await asyncio.sleep(0.5)
     waiting[0] = await sends()
     with pytest.raises(TimeoutError):
         await waiting[0].answer(0.5)
-    for peer in (peer, *waiting):
+    for peer in (fifth, *waiting):
         peer.close()
 
 
