@@ -56,7 +56,9 @@ from orchestrator.policies import policy_of
 log = logging.getLogger(__name__)
 
 SLOW_APPEND_SECONDS = 0.5
-"""An append that takes longer has cost the candidate time that is worth giving back."""
+"""An append that takes longer, or a command that waits longer, has cost the candidate time worth giving back."""
+SLOW_COMMAND_SECONDS = 1.0
+"""The same of both together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,8 @@ class Session:
                 return False
             if await self._append(planned.events, judged_at, request.caller.principal, planned.command):
                 ended = now + round((loop.time() - began) * 1000)
-                if self.owned and ended - judged_at > SLOW_APPEND_SECONDS * 1000:
+                waited, all_of_it = now - judged_at, ended - judged_at
+                if self.owned and (waited > SLOW_APPEND_SECONDS * 1000 or all_of_it > SLOW_COMMAND_SECONDS * 1000):
                     self.note_blocked(judged_at, ended)  # what was opened then can be seen only now
                 return False
 
@@ -306,18 +309,21 @@ class Session:
         if self._blocked is not None:
             await self._credit(goes_on())
         if self._blocked is not None:  # noted while that was written
-            await self._credit(goes_on(), again=True)
+            await self._credit(goes_on())
 
-    async def _credit(self, now: int, *, again: bool = False) -> None:
-        """Give back the time in which nothing was durable. What is noted meanwhile stays noted, but for the time that a
-        second credit takes `again`: a storage that is always slow would have each credit cause the next."""
+    async def _credit(self, now: int) -> None:
+        """Give back the time in which nothing was durable. What is noted meanwhile stays noted.
+
+        The time that the credit itself takes does not count: with a slow storage each credit would cause the next, and
+        whoever waits for it waits for a command, whose time counts from its receipt.
+        """
         assert self._blocked is not None
         (since, until), self._blocked = self._blocked, None
         at = max(now, until or now)
         events = decide(self.state, Credit(since, "storage_unavailable", until), SYSTEM, at)
         written = not events
         try:
-            written = written or await self._append(events, at, SYSTEM.principal, None, slow_counts=not again)
+            written = written or await self._append(events, at, SYSTEM.principal, None, slow_counts=False)
         finally:
             if not written:
                 self.note_blocked(since, until)
