@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private.state import available_resources_per_node, state, total_resources_per_node
+from ray._private.worker import global_worker
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.metrics import Counter, Gauge, Histogram
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -90,6 +91,15 @@ def connect(address: str, namespace: str) -> None:
             configure_logging=False,
             logging_level=30,
         )
+        _listen_to_no_errors()
+
+
+def _listen_to_no_errors() -> None:
+    """End the thread that prints the cluster's errors to a driver's console: while the head is away it asks without a
+    pause, and takes most of a core from each front end just then. (Ray has no setting for it; seen with 2.60.)"""
+    stopped = getattr(global_worker, "threads_stopped", None)
+    if stopped is not None:
+        stopped.set()
 
 
 def restore_signal_handlers() -> None:

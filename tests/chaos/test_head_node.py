@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,7 +18,7 @@ from tests.chaos.conftest import say, until
 from tests.chaos.front_end import front_end_at
 from tests.chaos.nodes import Node, RayCluster
 from tests.chaos.test_nodes import HEAD_MB, Answering, live_on
-from tests.servers import Embedded, Redis
+from tests.servers import Embedded, Redis, command_of, descendants
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
@@ -25,6 +26,7 @@ LIVE = 4
 AWAY_SECONDS = 15.0
 """For how long there is no head at least."""
 START_ANSWERS_WITHIN = 6.0
+MOST_OF_A_CORE = 0.3
 
 
 class Machines:
@@ -81,6 +83,14 @@ async def other(machines: Machines) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
+def front_ends_cpu() -> float:
+    """Seconds of processor time that the two front ends have taken."""
+    pids = [pid for pid in descendants(os.getpid()) if "tests.chaos.front_end" in command_of(pid)]
+    assert len(pids) == 2
+    stats = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+
 def kill_the_control_plane(head: Node) -> None:
     """`ray start --block` ends what is left of the head when its GCS has ended, as a supervisor of machines does."""
     head.pids()  # it notes what there is to be ended
@@ -114,6 +124,7 @@ async def test_interviews_go_on_without_the_head(
     for candidate in candidates[: LIVE // 2]:
         candidate.http = other
     killed = time.monotonic()
+    busy = front_ends_cpu()
     refused: list[float] = []
     while time.monotonic() < killed + AWAY_SECONDS:
         asked = time.monotonic()
@@ -124,6 +135,7 @@ async def test_interviews_go_on_without_the_head(
     meanwhile = [len(c.acknowledged) - had for c, had in zip(candidates, before, strict=True)]
     slowest = max(c.slowest for c in candidates)
     back = time.monotonic()
+    busy = (front_ends_cpu() - busy) / (back - killed)
     await asyncio.to_thread(machines.ray.start_head)
     up = time.monotonic()
 
@@ -141,8 +153,9 @@ async def test_interviews_go_on_without_the_head(
         f"{kill.__name__}: {LIVE} interviews took {min(meanwhile)} to {max(meanwhile)} answers each in "
         f"{back - began:.0f} s without a head, the slowest after {slowest:.2f} s, {sum(c.retries for c in candidates)} "
         f"retries; starts were refused after {max(refused):.1f} s at most, and worked {started - up:.1f} s after the "
-        f"head was up again (which took {up - back:.1f} s)",
+        f"head was up again (which took {up - back:.1f} s); the front ends took {busy:.2f} of a core meanwhile",
     )
+    assert busy < 2 * MOST_OF_A_CORE, "no front end is busy with looking for the head"
     assert min(meanwhile) >= AWAY_SECONDS / 2, "every one went on"
     assert not sum(c.retries for c in candidates)
     assert max(refused) < START_ANSWERS_WITHIN
