@@ -58,7 +58,7 @@ class Housekeeper:
         self._opening = asyncio.Lock()
         self._watchdog = Watchdog()
         self._trouble_at = asyncio.get_running_loop().time()
-        self._storage_away_at = float("-inf")
+        self._storage_away_at = float("-inf")  # not as any trouble: LiveKit, say, may be away for hours
         self._client: InterviewClient | None = None
         self._keeper: RoomKeeper | None = None
         self._evidence: EvidenceKeeper | None = None

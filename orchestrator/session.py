@@ -40,7 +40,7 @@ from orchestrator.interview.commands import (
     Role,
     Start,
 )
-from orchestrator.interview.decide import Event, Plan, activation, decide, plan
+from orchestrator.interview.decide import Event, Plan, activation, decide, is_expiry, plan
 from orchestrator.interview.entry import Entry, new_entry
 from orchestrator.interview.fold import fold, fold_all
 from orchestrator.interview.outbox import with_notices
@@ -306,10 +306,9 @@ class Session:
             await self._write(self._pending, goes_on())
         if self._draft_unclaimed:
             await self._claim_draft(goes_on())
-        if self._blocked is not None:
-            await self._credit(goes_on())
-        if self._blocked is not None:  # noted while that was written
-            await self._credit(goes_on())
+        for _ in range(2):  # a second time for what is noted while the first is written
+            if self._blocked is not None:
+                await self._credit(goes_on())
 
     async def _credit(self, now: int) -> None:
         """Give back the time in which nothing was durable. What is noted meanwhile stays noted.
@@ -401,7 +400,7 @@ class Session:
             raise
         if isinstance(result, Outage):
             self.note_blocked(result.since, result.until)
-            if self._pending is not None and _is_expiry(entry):
+            if self._pending is not None and is_expiry(entry):
                 self._pending = None  # it is judged again; whether it has landed after all, the next entry finds out
             return False
         self._pending = None
@@ -433,10 +432,6 @@ class Session:
             self.fenced = True
             log.warning("fenced", extra={"session_id": self.state.session_id, "epoch": self.state.epoch})
         raise Fenced("A newer owner holds this session.", session_id=self.state.session_id)
-
-
-def _is_expiry(entry: Entry) -> bool:
-    return any("late_by" in event for event in entry.content()["events"])
 
 
 def delete_request(caller: Caller, now: int, if_match: int | None = None) -> Request:

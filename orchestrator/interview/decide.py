@@ -75,6 +75,7 @@ from orchestrator.interview.commands import (
     command_hash,
     command_key,
 )
+from orchestrator.interview.entry import Entry
 from orchestrator.interview.presence import Event
 from orchestrator.interview.snapshot import Draft
 from orchestrator.interview.state import GRACE_MS, MAX_FRUITLESS_ACTIVATIONS, ROOM_AHEAD_MS, State
@@ -268,6 +269,11 @@ def _expire(state: State, command: Expire, caller: Caller, now: int, draft: Draf
     events = _close(state, now, question.limit_ms + question.extended_ms, answer, reason)
     opens = events[-1]["type"] == "question_opened"
     return [*events, *presence.lost_before(state, now)] if opens else events
+
+
+def is_expiry(entry: Entry) -> bool:
+    """Whether an entry closes a question whose time has run out, and nothing that anybody has asked for."""
+    return any("late_by" in event for event in entry.content()["events"])
 
 
 def _abandon(state: State, command: Abandon, caller: Caller, now: int, draft: Draft | None) -> list[Event]:
